@@ -20,6 +20,12 @@
  *     is not packed, or packed in several pieces, is gathered into the arena.
  *   - map:               repeated entry messages with key and value (pb_x_Foo_name_entry); on duplicate keys
  *                        the last one wins.
+ * Names beside the structs:
+ *   - pb_x_Foo_desc                          the message's descriptor, first argument of the functions below;
+ *   - pb_x_Foo_list                          the struct { pb_x_Foo **data; size_t n; } of a repeated message;
+ *   - PB_X_Foo_member                        value of kind_case for a member of a oneof: PB_SCHEMA_FieldData_scalars;
+ *   - PB_X_Foo_Enum_Value                    constants of an enum declared inside message Foo;
+ *   - pb_x_Service_service, PB_X_Service_Method (index), PB_X_Service_METHODS (count).
  * A field whose name is a C keyword gets a trailing underscore. Unknown fields are skipped. A zeroed struct is
  * the empty message, so callers build one with RK_ARENA_NEW or a designated initialiser.
  *
