@@ -35,7 +35,8 @@ void rk_wal_close(rk_wal *wal);
 
 /*
  * Appends one record of |parts| concatenated; returns when it is durable. |on_order|, when given, is called with the record's lsn
- * under the log's ordering lock, so calls happen in lsn order, before the record is durable: it may take a ticket, nothing more.
+ * under the log's ordering lock, so calls happen in lsn order, before the record is written: it may take a ticket and fill in
+ * bytes of |parts| (a timestamp that must follow the order of the log; lengths stay as they are), nothing more.
  * RK_EFENCED, RK_EIO, RK_EDISK_FULL: the record is not in the log and never will be (a poisoned tail is overwritten by recovery).
  */
 RK_MUST_CHECK rk_code rk_wal_append(rk_wal *wal, const rk_str *parts, size_t parts_len, void (*on_order)(void *user, uint64_t lsn), void *user,
