@@ -66,6 +66,8 @@ struct rk_disk {
     rk_code (*map)(rk_disk *d, rk_map *out, const char *path, rk_err *err); /* read-only, shared */
     void (*unmap)(rk_disk *d, rk_map *map);
     rk_code (*free_bytes)(rk_disk *d, const char *path, uint64_t *out, rk_err *err);
+    /* As rename, but RK_EEXISTS when |to| is there: one step, also between processes. Counted as "rename". */
+    rk_code (*rename_new)(rk_disk *d, const char *from, const char *to, rk_err *err);
 };
 
 /* The seams of the process, handed down from main() or a test. */
