@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tables that scripts/pbgen writes and the codec walks. Included by generated code and by src/pb alone.
+ * The tables that scripts/pbgen writes and the codec walks. Included by generated code and by
+ * src/pb alone.
  *
- * A message is a row of pb_message_desc and an array of pb_field_desc in number order. Most messages number their fields
- * 1, 2, 3..., so the row of number k is fields[k - 1] for the first |dense| numbers; the rest are searched. A field row is
- * 12 bytes: names are offsets into one text pool per .proto file and message types are indexes into one array per file, so
- * the rows hold no pointers and need no relocation.
+ * A message is a row of pb_message_desc and an array of pb_field_desc in number order. Most
+ * messages number their fields 1, 2, 3..., so the row of number k is fields[k - 1] for the first
+ * |dense| numbers; the rest are searched. A field row is 12 bytes: names are offsets into one text
+ * pool per .proto file and message types are indexes into one array per file, so the rows hold no
+ * pointers and need no relocation.
  */
 #ifndef RK_PB_PB_TABLES_H
 #define RK_PB_PB_TABLES_H
@@ -51,9 +53,9 @@ struct pb_message_desc {
     const pb_message_desc *const *subs;
     uint32_t size_bytes; /* of the C struct */
     uint16_t fields_len;
-    uint16_t dense;   /* fields[i].number == i + 1 for i < dense */
-    uint16_t maps;    /* how many fields are maps */
-    uint16_t padding; /* zero */
+    uint16_t dense; /* fields[i].number == i + 1 for i < dense */
+    uint16_t maps;  /* how many fields are maps */
+    uint16_t entry; /* 1: an entry of a map */
 };
 
 _Static_assert(sizeof(pb_field_desc) == 12, "field rows are 12 bytes");
