@@ -87,8 +87,17 @@ const rk_env *rk_env_real(void);
 typedef struct rk_disk_faulty rk_disk_faulty;
 rk_disk_faulty *rk_disk_faulty_new(rk_disk *inner);
 rk_disk *rk_disk_faulty_disk(rk_disk_faulty *f);
-/* |call| is "write", "sync", "allocate", "rename", "open", "map"...; from the |nth| (1-based) call on, |times| calls fail with |code|. */
+/* |call| is "write", "sync", "allocate", "rename", "open", "map"...; from the |nth| (1-based) call after this
+ * one on, |times| calls fail with |code|. One rule per kind of call; |times| 0 takes it away. */
 void rk_disk_faulty_fail(rk_disk_faulty *f, const char *call, uint64_t nth, uint64_t times, rk_code code);
+/* How many calls of this kind were made so far, failed ones included. */
+uint64_t rk_disk_faulty_calls(rk_disk_faulty *f, const char *call);
+/*
+ * A power cut: takes back every write, size change, create, rename and remove that no sync has made durable.
+ * With |seed| 0 all of them; else each 512-byte sector of a lost write survives by the toss of a coin. Files
+ * open now only answer RK_EIO; close them. Fails only when the inner disk does.
+ */
+RK_MUST_CHECK rk_code rk_disk_faulty_crash(rk_disk_faulty *f, uint64_t seed);
 void rk_disk_faulty_free(rk_disk_faulty *f);
 
 /* Seeded random for tests and k-means: splitmix64/xoshiro, not for secrets. */

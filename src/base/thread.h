@@ -13,6 +13,23 @@
 
 #include "base/seam.h"
 
+/*
+ * The ranks, one band of ten per layer; docs/locking.md names every lock. A thread may only take a lock
+ * whose rank is above those of all the locks it holds. Within a band a module orders its own (+1, +2, ...).
+ */
+enum {
+    RK_RANK_LOOP = 10,
+    RK_RANK_RPC = 20,
+    RK_RANK_ACCESS = 30,
+    RK_RANK_COORDINATOR = 40,
+    RK_RANK_WORKER = 50,
+    RK_RANK_SEGMENT = 60,
+    RK_RANK_STORAGE = 70,
+    RK_RANK_MEM = 80,
+    RK_RANK_POOL = 85, /* so that a task can be queued while any other lock is held */
+    RK_RANK_LOG = 90
+};
+
 typedef struct rk_mutex {
     pthread_mutex_t native;
     int rank;
