@@ -9,9 +9,9 @@
 #include "base/slice.h"
 
 /*
- * The limits of the control group this process lives in, the smallest one on the way to the root of the
- * hierarchy, version 1 or 2. |root| is put before every path ("" in production; tests use a folder).
- * 0 means no limit or no control groups.
+ * The limits of the control group this process lives in, the smallest one on the way to the root of
+ * the hierarchy, version 1 or 2. |root| is put before every path ("" in production; tests use a
+ * folder). 0 means no limit or no control groups.
  */
 uint64_t rk__cgroup_memory_limit(const char *root);
 double rk__cgroup_cpu_limit(const char *root); /* in CPUs */

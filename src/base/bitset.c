@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dense bitsets: the word loops. They are written plainly, so that the compiler turns them into vector code;
- * only counting asks for a processor feature (POPCNT) and keeps the portable loop beside it.
- * The bits past the end stay zero: fill and not mask the last word, the others cannot set them.
+ * Dense bitsets: the word loops. They are written plainly, so that the compiler turns them into
+ * vector code; only counting asks for a processor feature (POPCNT) and keeps the portable loop
+ * beside it. The bits past the end stay zero: fill and not mask the last word, the others cannot
+ * set them.
  */
 #include "base/bitset.h"
 

@@ -2,10 +2,11 @@
 /*
  * Reads the memory and CPU limits of control groups, versions 1 and 2.
  *
- * /proc/self/cgroup has one line per hierarchy: "ID:controllers:path"; version 2 is the line "0::path". The
- * limit that counts is the smallest on the way from that path up to the root, since each parent binds too.
- * Inside a container the path may be the host's and not visible under the mount; then only the mount's root
- * is there, which is the container's own group. Called at start-up only; nothing is kept.
+ * /proc/self/cgroup has one line per hierarchy: "ID:controllers:path"; version 2 is the line
+ * "0::path". The limit that counts is the smallest on the way from that path up to the root, since
+ * each parent binds too. Inside a container the path may be the host's and not visible under the
+ * mount; then only the mount's root is there, which is the container's own group. Called at
+ * start-up only; nothing is kept.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -69,12 +70,13 @@ has_word(rk_str list, const char *word)
     return false;
 }
 
-/* The group path of |controller| ("" for version 2) from /proc/self/cgroup, "/" when it is not told. */
+/* The group path of |controller| ("" for version 2) from /proc/self/cgroup, "/" when it is not
+ * told. */
 static void
 group_path(const char *root, const char *controller, char *out, size_t cap)
 {
     char path[PATH_LEN_MAX];
-    char text[16384];
+    char text[8192];
     size_t len;
     rk_str line;
 
@@ -98,7 +100,8 @@ group_path(const char *root, const char *controller, char *out, size_t cap)
         rk_str where = {second + 1, tail.len - names.len - 1};
         bool match = *controller ? has_word(names, controller) : names.len == 0;
         if (match && where.len > 0 && where.data[0] == '/' && where.len < cap) {
-            snprintf(out, cap, "%.*s", RK_STR_ARG(where));
+            memcpy(out, where.data, where.len);
+            out[where.len] = '\0';
             return;
         }
     }

@@ -2,7 +2,8 @@
 /*
  * The real clock and the real source of randomness, and the set of real seams.
  *
- * Randomness comes from the kernel; it blocks only before the pool is first filled at boot. Any thread.
+ * Randomness comes from the kernel; it blocks only before the pool is first filled at boot. Any
+ * thread.
  */
 #include <errno.h>
 #include <sys/random.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC32C (polynomial 0x1EDC6F41, reflected 0x82F63B78), the checksum of every page and record we write.
+ * CRC32C (polynomial 0x1EDC6F41, reflected 0x82F63B78), the checksum of every page and record we
+ * write.
  *
- * Three forms: the SSE4.2 instruction, the ARMv8 instruction, and eight lookup tables of 256 entries for the
- * rest ("slicing by eight"). The choice is made once. Part results chain: crc(crc(0, a), b) = crc(0, ab).
+ * Three forms: the SSE4.2 instruction, the ARMv8 instruction, and eight lookup tables of 256
+ * entries for the rest ("slicing by eight"). The choice is made once. Part results chain:
+ * crc(crc(0, a), b) = crc(0, ab).
  */
 #include <pthread.h>
 

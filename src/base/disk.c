@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real disk: system calls with whole reads and writes, and errors that tell "absent" from "unreadable".
+ * The real disk: system calls with whole reads and writes, and errors that tell "absent" from
+ * "unreadable".
  *
- * Files are opened with close-on-exec and mode 0600. A failed sync poisons the open file: the kernel may
- * have dropped the dirty pages and would call the next sync a success, so every later write or sync on the
- * same handle fails with RK_EIO. Reads go on. Positional calls only: one handle may be used by several
- * threads; the poison flag is atomic. All functions block; pool threads only.
+ * Files are opened with close-on-exec and mode 0600. A failed sync poisons the open file: the
+ * kernel may have dropped the dirty pages and would call the next sync a success, so every later
+ * write or sync on the same handle fails with RK_EIO. Reads go on. Positional calls only: one
+ * handle may be used by several threads; the poison flag is atomic. All functions block; pool
+ * threads only.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -260,7 +262,8 @@ real_remove(rk_disk *d, const char *path, rk_err *err)
     if (unlink(path) == 0 || (errno == EISDIR && rmdir(path) == 0)) {
         return RK_OK;
     }
-    /* a folder that is not empty says EEXIST on some file systems: to the caller that is a plain failure */
+    /* a folder that is not empty says EEXIST on some file systems: to the caller that is a plain
+     * failure */
     int error = errno == EEXIST ? ENOTEMPTY : errno;
     return fail_errno(err, error, "remove", path);
 }

@@ -2,13 +2,14 @@
 /*
  * A disk for tests: counts calls and fails chosen ones, and can lose what was not synced.
  *
- * Everything is passed on to the inner disk at once; beside it a list of undo records remembers what a
- * power cut may take back: for a write, allocation or truncation the old bytes and the old size of the file,
- * until that file is synced; for a create, rename or remove the old state of the name, until its
- * folder is synced. rk_disk_faulty_crash() applies the records newest first. With a seed it keeps a random
- * half of the 512-byte sectors of each lost write, as a real disk may. Files open at the crash answer
- * RK_EIO from then on. Creating folders is not undone. One lock guards it all and is held across the inner
- * calls, which a test can afford. Old contents are kept in memory: small files only.
+ * Everything is passed on to the inner disk at once; beside it a list of undo records remembers
+ * what a power cut may take back: for a write, allocation or truncation the old bytes and the old
+ * size of the file, until that file is synced; for a create, rename or remove the old state of the
+ * name, until its folder is synced. rk_disk_faulty_crash() applies the records newest first. With a
+ * seed it keeps a random half of the 512-byte sectors of each lost write, as a real disk may. Files
+ * open at the crash answer RK_EIO from then on. Creating folders is not undone. One lock guards it
+ * all and is held across the inner calls, which a test can afford. Old contents are kept in memory:
+ * small files only.
  */
 #include <stdio.h>
 
@@ -19,8 +20,9 @@
 #define PATH_LEN_MAX 1024
 
 #define CALLS(X)                                                                                   \
-    X(open) X(size) X(read) X(write) X(allocate) X(truncate) X(sync) X(sync_dir) X(rename)         \
-    X(remove) X(mkdirs) X(list) X(map) X(free_bytes)
+    X(open)                                                                                        \
+    X(size) X(read) X(write) X(allocate) X(truncate) X(sync) X(sync_dir) X(rename) X(remove)       \
+        X(mkdirs) X(list) X(map) X(free_bytes)
 
 #define CALL_ENUM(name) CALL_##name,
 typedef enum call_kind { CALLS(CALL_ENUM) CALL_COUNT } call_kind;
@@ -53,7 +55,7 @@ struct rk_disk_faulty {
     rk_disk *inner;
     rk_mutex lock;
     rule rules[CALL_COUNT];
-    undo *undos; /* newest first */
+    undo *undos;    /* newest first */
     uint64_t epoch; /* grows with each crash; older handles are dead */
 };
 
@@ -75,7 +77,8 @@ file_of(rk_file *f)
     return (faulty_file *)(void *)f;
 }
 
-/* Counts the call; an error when a rule says so. Takes the lock and keeps it when it returns RK_OK. */
+/* Counts the call; an error when a rule says so. Takes the lock and keeps it when it returns RK_OK.
+ */
 static rk_code
 enter(rk_disk_faulty *f, call_kind kind, const char *path, rk_err *err)
 {
@@ -230,6 +233,8 @@ faulty_open(rk_disk *d, rk_file **out, const char *path, unsigned flags, rk_err 
 {
     rk_disk_faulty *f = self_of(d);
     faulty_file *file = rk_alloc_zero(1, sizeof(*file));
+    rk_file *probe = NULL;
+    bool present;
     rk_code code = RK_OK;
 
     *out = NULL;
@@ -244,8 +249,7 @@ faulty_open(rk_disk *d, rk_file **out, const char *path, unsigned flags, rk_err 
     }
     file->epoch = f->epoch;
     snprintf(file->path, sizeof(file->path), "%s", path);
-    rk_file *probe = NULL;
-    bool present = f->inner->open(f->inner, &probe, path, RK_OPEN_READ, NULL) == RK_OK;
+    present = f->inner->open(f->inner, &probe, path, RK_OPEN_READ, NULL) == RK_OK;
     f->inner->close(f->inner, probe);
     RK_ERR(f->inner->open(f->inner, &file->inner, path, flags & ~RK_OPEN_TRUNCATE, err));
     if (!present && !undo_push_locked(f, UNDO_CREATE, path)) {
@@ -380,9 +384,10 @@ faulty_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
 {
     rk_disk_faulty *f = self_of(d);
     rk_code code = RK_OK;
+    undo *u;
 
     RK_RET(enter(f, CALL_rename, from, err));
-    undo *u = undo_push_locked(f, UNDO_RENAME, to);
+    u = undo_push_locked(f, UNDO_RENAME, to);
     if (!u) {
         code = rk_fail(err, RK_ENOMEM, "cannot track %s: out of memory", to);
         goto out;
@@ -412,14 +417,16 @@ faulty_remove(rk_disk *d, const char *path, rk_err *err)
 {
     rk_disk_faulty *f = self_of(d);
     rk_code code = RK_OK;
+    bool is_file;
+    undo *u;
 
     RK_RET(enter(f, CALL_remove, path, err));
-    undo *u = undo_push_locked(f, UNDO_REMOVE, path);
+    u = undo_push_locked(f, UNDO_REMOVE, path);
     if (!u) {
         code = rk_fail(err, RK_ENOMEM, "cannot track %s: out of memory", path);
         goto out;
     }
-    bool is_file = remember_file_locked(f, u, path, &u->had_target) == RK_OK && u->had_target;
+    is_file = remember_file_locked(f, u, path, &u->had_target) == RK_OK && u->had_target;
     code = f->inner->remove(f->inner, path, err);
     if (code != RK_OK || !is_file) {
         undo_drop_newest_locked(f);
@@ -512,8 +519,8 @@ restore_file(rk_disk_faulty *f, const undo *u, const char *path)
     rk_file *file = NULL;
     rk_code code = RK_OK;
 
-    RK_ERR(inner->open(inner, &file, path, RK_OPEN_WRITE | RK_OPEN_CREATE | RK_OPEN_TRUNCATE,
-                       NULL));
+    RK_ERR(
+        inner->open(inner, &file, path, RK_OPEN_WRITE | RK_OPEN_CREATE | RK_OPEN_TRUNCATE, NULL));
     RK_ERR(inner->write(inner, file, 0, u->old, u->old_len, NULL));
 out:
     inner->close(inner, file);
@@ -613,8 +620,7 @@ find_rule(rk_disk_faulty *f, const char *call)
 }
 
 void
-rk_disk_faulty_fail(rk_disk_faulty *f, const char *call, uint64_t nth, uint64_t times,
-                    rk_code code)
+rk_disk_faulty_fail(rk_disk_faulty *f, const char *call, uint64_t nth, uint64_t times, rk_code code)
 {
     rule *r = find_rule(f, call);
 

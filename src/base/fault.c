@@ -2,9 +2,10 @@
 /*
  * Named fault points, driven by the environment of crash tests; never armed in normal runs.
  *
- * REDKITE_FAULT holds "name:nth:action,...". REDKITE_FAULT_FILE names a file with such a list (lines or
- * commas), read again whenever its time, size or inode changes, so that a test can arm a running server.
- * A new list starts counting anew. One lock guards the list; it is a leaf and taken only when armed.
+ * REDKITE_FAULT holds "name:nth:action,...". REDKITE_FAULT_FILE names a file with such a list
+ * (lines or commas), read again whenever its time, size or inode changes, so that a test can arm a
+ * running server. A new list starts counting anew. One lock guards the list; it is a leaf and taken
+ * only when armed.
  */
 #include <fcntl.h>
 #include <pthread.h>

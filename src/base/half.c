@@ -2,8 +2,9 @@
 /*
  * Half-precision (IEEE binary16) and bfloat16 conversions, one number at a time, and the text hash.
  *
- * Written with integers so that they give the same bits on every CPU and compiler; the vector kernels have
- * their own fast forms and are tested against these. Rounding is to nearest, ties to even.
+ * Written with integers so that they give the same bits on every CPU and compiler; the vector
+ * kernels have their own fast forms and are tested against these. Rounding is to nearest, ties to
+ * even.
  */
 #include <xxhash.h>
 

@@ -2,11 +2,11 @@
 /*
  * The log writer: one line, one write() call, so that lines of several threads never mix.
  *
- * The lock guards only the table that counts lines per call site (format text and module stand for the
- * site); formatting and writing happen outside it. A site may print 10 lines in a second; the first line
- * of a later second tells how many were held back. Control characters become blanks, so that text
- * from outside cannot forge a line. A log file is swapped under a fixed descriptor, which makes the
- * swap atomic to writers; rotation by an outside tool is rename plus rk_log_set_file().
+ * The lock guards only the table that counts lines per call site (format text and module stand for
+ * the site); formatting and writing happen outside it. A site may print 10 lines in a second; the
+ * first line of a later second tells how many were held back. Control characters become blanks, so
+ * that text from outside cannot forge a line. A log file is swapped under a fixed descriptor, which
+ * makes the swap atomic to writers; rotation by an outside tool is rename plus rk_log_set_file().
  */
 #include "base/log.h"
 
@@ -33,9 +33,11 @@ typedef struct site {
     uint32_t held_back;
 } site;
 
-static _Atomic int log_level = RK_LOG_INFO; /* relaxed: a late reader prints one line more or less */
-static _Atomic int log_fd = STDERR_FILENO;  /* set once to the file's descriptor, then kept */
-/* A plain mutex: this one is taken under every other lock and takes none. Rank 90 in docs/locking.md. */
+static _Atomic int log_level =
+    RK_LOG_INFO;                           /* relaxed: a late reader prints one line more or less */
+static _Atomic int log_fd = STDERR_FILENO; /* set once to the file's descriptor, then kept */
+/* A plain mutex: this one is taken under every other lock and takes none. Rank 90 in
+ * docs/locking.md. */
 static pthread_mutex_t sites_lock = PTHREAD_MUTEX_INITIALIZER;
 static site sites[SITES];
 
@@ -106,7 +108,8 @@ find_site(const char *fmt, const char *module)
     return oldest;
 }
 
-/* True when the site may print now; |*held_back| tells how many lines it lost since its last one. */
+/* True when the site may print now; |*held_back| tells how many lines it lost since its last one.
+ */
 static bool
 admit(const char *fmt, const char *module, uint32_t *held_back)
 {

@@ -2,17 +2,18 @@
 /*
  * The allocator: the only callers of malloc and its kin in the project.
  *
- * Everything comes from the C library, so that rk_free() takes aligned blocks too. The test hook counts
- * successful allocations down and then fails every one; a test runs its case once to count, then again
- * for each number. A size of zero yields a block of one byte, never NULL, so NULL always means "out of
- * memory". Any thread.
+ * Everything comes from the C library, so that rk_free() takes aligned blocks too. The test hook
+ * counts successful allocations down and then fails every one; a test runs its case once to count,
+ * then again for each number. A size of zero yields a block of one byte, never NULL, so NULL always
+ * means "out of memory". Any thread.
  */
 #include "base/mem.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Allocations left before failure; negative: no limit. Relaxed: only single-threaded tests count. */
+/* Allocations left before failure; negative: no limit. Relaxed: only single-threaded tests count.
+ */
 static _Atomic int64_t fail_after = -1;
 
 void

@@ -2,17 +2,17 @@
 /*
  * The accountant: byte budgets in a tree.
  *
- * A reservation walks from its budget to the root and adds to each one by compare-and-swap, so that a
- * budget is never seen above its limit. When one on the way refuses, the ones below it are given back.
- * There is no lock: two large reservations that race may both be refused where either alone would have
- * fit at the root, never both granted. Orders are relaxed throughout: the numbers guard no other memory.
+ * A reservation walks from its budget to the root and adds to each one by compare-and-swap, so that
+ * a budget is never seen above its limit. When one on the way refuses, the ones below it are given
+ * back. There is no lock: two large reservations that race may both be refused where either alone
+ * would have fit at the root, never both granted. Orders are relaxed throughout: the numbers guard
+ * no other memory.
  */
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "base/base_private.h"
 #include "base/mem.h"
-
-#include <unistd.h>
 
 struct rk_mem {
     rk_mem *parent; /* borrowed; outlives this one */
@@ -66,8 +66,7 @@ charge(rk_mem *mem, uint64_t size_bytes, uint64_t *used)
 static void
 uncharge(rk_mem *mem, uint64_t size_bytes)
 {
-    uint64_t before =
-        atomic_fetch_sub_explicit(&mem->used_bytes, size_bytes, memory_order_relaxed);
+    uint64_t before = atomic_fetch_sub_explicit(&mem->used_bytes, size_bytes, memory_order_relaxed);
     RK_ASSERT(before >= size_bytes);
 }
 

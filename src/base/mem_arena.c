@@ -2,11 +2,11 @@
 /*
  * The request arena: a bump allocator freed whole.
  *
- * Blocks form a list, newest first; a new block is twice the size of the last one, from 4 KiB up to 1 MiB,
- * or as large as the allocation that needs it. An allocation that is larger than half a standard block
- * gets a block of its own behind the current one, so that the current one goes on being filled. Under the
- * address sanitizer the unused part of every block is poisoned and allocations are kept 16 bytes apart.
- * One thread at a time.
+ * Blocks form a list, newest first; a new block is twice the size of the last one, from 4 KiB up to
+ * 1 MiB, or as large as the allocation that needs it. An allocation that is larger than half a
+ * standard block gets a block of its own behind the current one, so that the current one goes on
+ * being filled. Under the address sanitizer the unused part of every block is poisoned and
+ * allocations are kept 16 bytes apart. One thread at a time.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@
 
 #ifdef ARENA_ASAN
 #include <sanitizer/asan_interface.h>
-#define ARENA_GAP 16u
+#define ARENA_GAP          16u
 #define POISON(ptr, len)   ASAN_POISON_MEMORY_REGION((ptr), (len))
 #define UNPOISON(ptr, len) ASAN_UNPOISON_MEMORY_REGION((ptr), (len))
 #else

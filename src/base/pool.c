@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Worker pools: a bounded first-in first-out queue, a heap of delayed tasks, and threads started on demand.
+ * Worker pools: a bounded first-in first-out queue, a heap of delayed tasks, and threads started on
+ * demand.
  *
- * One mutex guards everything. Idle workers sleep on one condition; at most one of them, the timekeeper,
- * sleeps only until the earliest delayed task is due, and hands that duty on when it goes to work. A due
- * task is taken before queued ones. Queued and delayed tasks count against the same bound. Tasks run
- * without the lock. A new thread is started when a task arrives, no worker is idle and the limit allows;
- * if it cannot be started and others exist, the task waits for them.
+ * One mutex guards everything. Idle workers sleep on one condition; at most one of them, the
+ * timekeeper, sleeps only until the earliest delayed task is due, and hands that duty on when it
+ * goes to work. A due task is taken before queued ones. Queued and delayed tasks count against the
+ * same bound. Tasks run without the lock. A new thread is started when a task arrives, no worker is
+ * idle and the limit allows; if it cannot be started and others exist, the task waits for them.
  */
 #include <stdio.h>
 #include <sys/resource.h>
@@ -211,9 +212,10 @@ worker_main(void *raw)
 }
 
 /*
- * Makes sure that somebody will look at what was just queued. Every queued task needs an idle worker of its own
- * (one that was woken and has not run yet counts as idle), and delayed tasks one to watch the clock: a
- * task must not wait behind another while a thread could still be started. False when there is no thread.
+ * Makes sure that somebody will look at what was just queued. Every queued task needs an idle
+ * worker of its own (one that was woken and has not run yet counts as idle), and delayed tasks one
+ * to watch the clock: a task must not wait behind another while a thread could still be started.
+ * False when there is no thread.
  */
 static bool
 wake_locked(rk_pool *pool)
@@ -297,6 +299,7 @@ rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *), void *
     rk_code code = RK_OK;
     int64_t delay_ns;
     int64_t due_ns;
+    bool earliest;
 
     if (__builtin_mul_overflow(RK_MAX(delay_ms, 0), INT64_C(1000000), &delay_ns) ||
         __builtin_add_overflow(now_ns(), delay_ns, &due_ns)) {
@@ -304,12 +307,12 @@ rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *), void *
     }
     rk_mutex_lock(&pool->lock);
     RK_ERR(admit_locked(pool));
-    delayed item = {due_ns, pool->seq++, {fn, arg}};
-    if (!heap_push_locked(pool, item)) {
+    if (!heap_push_locked(pool, (delayed){due_ns, pool->seq, {fn, arg}})) {
         code = RK_ENOMEM;
         goto out;
     }
-    bool earliest = pool->heap[0].seq == item.seq;
+    earliest = pool->heap[0].seq == pool->seq;
+    pool->seq++;
     if (!wake_locked(pool)) {
         pool->heap_len = 0; /* without a thread it was the only task */
         code = RK_ENOMEM;

@@ -2,9 +2,9 @@
 /*
  * Seeded pseudo-random numbers for tests, sampling and clustering; never for secrets.
  *
- * The generator is xoshiro256++ (Blackman and Vigna), its state filled by splitmix64 from the seed, so that
- * every seed, zero too, gives a good state. Bounded numbers use Lemire's multiplication with rejection.
- * The sequence of a seed is part of the tests; it must not change.
+ * The generator is xoshiro256++ (Blackman and Vigna), its state filled by splitmix64 from the seed,
+ * so that every seed, zero too, gives a good state. Bounded numbers use Lemire's multiplication
+ * with rejection. The sequence of a seed is part of the tests; it must not change.
  */
 #include <math.h>
 

@@ -2,9 +2,10 @@
 /*
  * Text views, number parsing, UTF-8 checking, the growable buffer and the bounded cursor.
  *
- * Number parsing is strict: the whole string, no blanks, no hexadecimal, no "inf" or "nan". The process
- * never calls setlocale(), so the decimal point is always a point. A buffer that once ran out of memory
- * ignores further appends, so that its content is a clean prefix; rk_buf_clear() makes it usable again.
+ * Number parsing is strict: the whole string, no blanks, no hexadecimal, no "inf" or "nan". The
+ * process never calls setlocale(), so the decimal point is always a point. A buffer that once ran
+ * out of memory ignores further appends, so that its content is a clean prefix; rk_buf_clear()
+ * makes it usable again.
  */
 #include "base/slice.h"
 

@@ -2,10 +2,10 @@
 /*
  * The table of result codes, and the writing of error sentences.
  *
- * A sentence is always composed in a buffer of its own before it is stored, so that a caller may quote
- * the old sentence of the same rk_err in the new one. A sentence that is too long loses its end, never
- * half a character. Nothing here allocates or locks: it works when memory is out. Any thread; one
- * rk_err belongs to one thread at a time.
+ * A sentence is always composed in a buffer of its own before it is stored, so that a caller may
+ * quote the old sentence of the same rk_err in the new one. A sentence that is too long loses its
+ * end, never half a character. Nothing here allocates or locks: it works when memory is out. Any
+ * thread; one rk_err belongs to one thread at a time.
  */
 #include "base/status.h"
 
@@ -19,8 +19,8 @@
 
 static const rk_code_info code_rows[] = {RK_CODES(CODE_ROW)};
 static const rk_code_info ok_row = {"OK", "", 0, 0, 0, 200, RK_F_NONE};
-static const rk_code_info unknown_row = {"EUNEXPECTED", "unexpected error", 65535, 1, 2, 500,
-                                         RK_F_NONE};
+static const rk_code_info unknown_row = {"EUNEXPECTED", "unexpected error", 65535, 1, 2,
+                                         500,           RK_F_NONE};
 
 void
 rk_assert_fail(const char *expr, const char *file, int line)
@@ -58,7 +58,8 @@ rk_code_from_number(int32_t number)
     return RK_EUNEXPECTED;
 }
 
-/* Cuts |text| of |len| bytes back so that it does not end within a UTF-8 sequence; returns the length. */
+/* Cuts |text| of |len| bytes back so that it does not end within a UTF-8 sequence; returns the
+ * length. */
 static size_t
 cut_at_character(char *text, size_t len)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mutexes with ranks, condition variables on the monotonic clock, reader-writer locks, threads, CPU count.
+ * Mutexes with ranks, condition variables on the monotonic clock, reader-writer locks, threads, CPU
+ * count.
  *
- * In debug builds each thread keeps the list of locks it holds. Taking one whose rank is not above all of
- * them aborts with both names: that finds a possible deadlock on the first run that takes the two locks
- * in the wrong order, not on the unlucky one. Locks may be released in any order. Waiting on a condition
- * takes its mutex off the list and puts it back without a check.
+ * In debug builds each thread keeps the list of locks it holds. Taking one whose rank is not above
+ * all of them aborts with both names: that finds a possible deadlock on the first run that takes
+ * the two locks in the wrong order, not on the unlucky one. Locks may be released in any order.
+ * Waiting on a condition takes its mutex off the list and puts it back without a check.
  */
 #include "base/thread.h"
 

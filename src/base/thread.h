@@ -2,8 +2,9 @@
 /*
  * Threads, locks with a rank, and the scheduler seam (worker pools and timers).
  *
- * Every lock has a rank from docs/locking.md; debug builds abort when a thread takes a lock whose rank is
- * not above those it holds. No lock is held across I/O, an RPC or a callback unless its comment says so.
+ * Every lock has a rank from docs/locking.md; debug builds abort when a thread takes a lock whose
+ * rank is not above those it holds. No lock is held across I/O, an RPC or a callback unless its
+ * comment says so.
  */
 #ifndef RK_BASE_THREAD_H
 #define RK_BASE_THREAD_H
@@ -14,8 +15,9 @@
 #include "base/seam.h"
 
 /*
- * The ranks, one band of ten per layer; docs/locking.md names every lock. A thread may only take a lock
- * whose rank is above those of all the locks it holds. Within a band a module orders its own (+1, +2, ...).
+ * The ranks, one band of ten per layer; docs/locking.md names every lock. A thread may only take a
+ * lock whose rank is above those of all the locks it holds. Within a band a module orders its own
+ * (+1, +2, ...).
  */
 enum {
     RK_RANK_LOOP = 10,
@@ -67,7 +69,8 @@ void rk_rwlock_unlock(rk_rwlock *l);
 
 typedef pthread_t rk_thread;
 /* Starts a named thread (name cut to 15 bytes) with all signals blocked. */
-RK_MUST_CHECK rk_code rk_thread_start(rk_thread *out, const char *name, void (*fn)(void *), void *arg);
+RK_MUST_CHECK rk_code rk_thread_start(rk_thread *out, const char *name, void (*fn)(void *),
+                                      void *arg);
 void rk_thread_join(rk_thread t);
 
 unsigned rk_cpu_count(void); /* CPUs this process may run on, cgroup quota included, at least 1 */
@@ -77,17 +80,19 @@ unsigned rk_cpu_count(void); /* CPUs this process may run on, cgroup quota inclu
 typedef struct rk_pool rk_pool;
 
 typedef struct rk_pool_options {
-    const char *name;      /* thread names */
-    unsigned threads;      /* started on demand, at least 1 */
+    const char *name;       /* thread names */
+    unsigned threads;       /* started on demand, at least 1 */
     uint32_t queue_len_max; /* a task past this is refused with RK_EBUSY */
-    int nice;              /* 0 normal, > 0 lower priority */
+    int nice;               /* 0 normal, > 0 lower priority */
 } rk_pool_options;
 
 RK_MUST_CHECK rk_code rk_pool_new(rk_pool **out, const rk_pool_options *options);
-/* Queues fn(arg). RK_EBUSY when the queue is full, RK_EUNAVAILABLE after rk_pool_stop(). Any thread. */
+/* Queues fn(arg). RK_EBUSY when the queue is full, RK_EUNAVAILABLE after rk_pool_stop(). Any
+ * thread. */
 RK_MUST_CHECK rk_code rk_pool_submit(rk_pool *pool, void (*fn)(void *), void *arg);
 /* fn(arg) after |delay_ms| on a pool thread, under the same bound. */
-RK_MUST_CHECK rk_code rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *), void *arg);
+RK_MUST_CHECK rk_code rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *),
+                                           void *arg);
 uint32_t rk_pool_queue_len(const rk_pool *pool);
 void rk_pool_stop(rk_pool *pool); /* runs what is queued, drops delayed tasks, joins the threads */
 void rk_pool_free(rk_pool *pool); /* after stop */
