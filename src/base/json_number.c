@@ -262,8 +262,7 @@ rk_json_format_f32(char *out, float value)
             continue;
         }
         int len = snprintf(digits, sizeof(digits), "%u", (unsigned)rounded);
-        /* log10() may be one off, and rounding may carry: the length of the integer tells the true
-         * exponent */
+        /* rounding may carry: the length of the integer tells the true exponent */
         return lay_out(out, value < 0, digits, len, e - n + 1 + len);
     }
     RK_ASSERT(!"nine digits tell any float");
