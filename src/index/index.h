@@ -86,6 +86,9 @@ RK_MUST_CHECK rk_code rk_index_build(rk_index **out, rk_str index_type, const rk
 typedef rk_code (*rk_write_fn)(void *user, const void *data, size_t len, rk_err *err);
 RK_MUST_CHECK rk_code rk_index_save(const rk_index *index, rk_write_fn write, void *user, rk_err *err);
 RK_MUST_CHECK rk_code rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors, rk_mem *mem, rk_err *err);
+/* Checks the section checksums of an opened image, reading it through; images up to 64 MiB were checked at open already. RK_ECORRUPT names
+ * the section. An unverified image cannot crash a search, only answer wrongly. */
+RK_MUST_CHECK rk_code rk_index_verify(const rk_index *index, rk_err *err);
 void rk_index_free(rk_index *index);
 
 typedef struct rk_index_info {

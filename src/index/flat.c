@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exact search: every row that passes the filter is scored. One pass over the rows in blocks of
+ * four, results in a bounded heap. With a filter only the set bits are visited, gathered into
+ * blocks of four as well.
+ *
+ * FLAT and BIN_FLAT are this scan plus, for COSINE, the inverse norms of the rows; rk_flat_search()
+ * is the same scan over rows that have no index, with norms computed on the way (the same kernel
+ * gives the same bits). The graph and IVF kinds call the scan when few rows pass. On disk the kind
+ * stores its norms only.
+ */
+#include "index/index_private.h"
+
+#define BLOCK 32 /* rows gathered before they are scored */
+
+static inline void
+offer(const rk__range *range, rk__heap *heap, float key, uint32_t row)
+{
+    if (rk__heap_rejects(heap, key)) {
+        return;
+    }
+    if (!range->on || rk__in_range(range, key)) {
+        rk__heap_push(heap, key, row);
+    }
+}
+
+void
+rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
+              const rk__range *range, rk__heap *heap)
+{
+    float keys[BLOCK];
+
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t m = RK_MIN(n - i, (size_t)BLOCK);
+        rk__keys(space, query, rows + i, m, keys);
+        for (size_t j = 0; j < m; j++) {
+            offer(range, heap, keys[j], rows[i + j]);
+        }
+    }
+}
+
+/* Rows are numbered without |row_base| inside the space and with it in the heap. */
+static void
+score_block(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
+            size_t row_base, const rk__range *range, rk__heap *heap)
+{
+    float keys[BLOCK];
+
+    rk__keys(space, query, rows, n, keys);
+    for (size_t j = 0; j < n; j++) {
+        offer(range, heap, keys[j], (uint32_t)(row_base + rows[j]));
+    }
+}
+
+static void
+scan_all(const rk__space *space, const rk__query *query, size_t from, size_t to, size_t row_base,
+         const rk__range *range, rk__heap *heap)
+{
+    size_t row = from;
+
+    if (space->dist4) {
+        const size_t ahead =
+            8 *
+            space->row_bytes; /* the hardware follows the stream; this only crosses pages early */
+        for (; row + 4 <= to; row += 4) {
+            const uint8_t *at = rk__space_row(space, row);
+            const void *const four[4] = {at, at + space->row_bytes, at + 2 * space->row_bytes,
+                                         at + 3 * space->row_bytes};
+            float dist[4];
+            __builtin_prefetch(at + ahead);
+            space->dist4(query->data, four, space->dist_n, dist);
+            for (size_t j = 0; j < 4; j++) {
+                offer(range, heap, rk__key_of(space, query, dist[j], row + j),
+                      (uint32_t)(row_base + row + j));
+            }
+        }
+    }
+    for (; row < to; row++) {
+        offer(range, heap, rk__key(space, query, row), (uint32_t)(row_base + row));
+    }
+}
+
+void
+rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to, size_t row_base,
+         const rk_bitset *filter, const rk__range *range, rk__heap *heap)
+{
+    uint32_t rows[BLOCK];
+    size_t n = 0;
+
+    if (heap->cap == 0 || from >= to) {
+        return;
+    }
+    if (!filter) {
+        scan_all(space, query, from, to, row_base, range, heap);
+        return;
+    }
+    size_t end = RK_MIN(row_base + to, filter->nbits);
+    for (size_t word = (row_base + from) / 64; word * 64 < end; word++) {
+        uint64_t bits = filter->words[word];
+        while (bits) {
+            size_t bit = word * 64 + (size_t)__builtin_ctzll(bits);
+            bits &= bits - 1;
+            if (bit < row_base + from || bit >= end) {
+                continue;
+            }
+            rows[n++] = (uint32_t)(bit - row_base);
+            if (n == BLOCK) {
+                score_block(space, query, rows, n, row_base, range, heap);
+                n = 0;
+            }
+        }
+    }
+    score_block(space, query, rows, n, row_base, range, heap);
+}
+
+/* ---- the kinds FLAT and BIN_FLAT ---- */
+
+static rk_code
+flat_build(rk_index *index, const rk_build_options *options, rk_err *err)
+{
+    if (options->rows_done) {
+        *options->rows_done = index->vectors.rows;
+    }
+    return rk__index_norms(index, err);
+}
+
+static rk_code
+flat_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
+            rk__heap *heap, rk_err *err)
+{
+    rk__range range = rk__range_of(index->space.metric, options);
+
+    RK_UNUSED(err);
+    rk__scan(&index->space, query, 0, index->space.rows, 0, options->filter, &range, heap);
+    return RK_OK;
+}
+
+static void
+flat_sections(const rk_index *index, rk__sections *out)
+{
+    rk__norms_section(index, out);
+}
+
+static rk_code
+flat_open(rk_index *index, const rk__sections *sections, rk_err *err)
+{
+    return rk__norms_open(index, sections, err);
+}
+
+static void
+flat_free(rk_index *index)
+{
+    RK_UNUSED(index); /* nothing of its own */
+}
+
+const rk__verbs rk__flat_verbs = {
+    .build = flat_build,
+    .search = flat_search,
+    .sections = flat_sections,
+    .open = flat_open,
+    .free = flat_free,
+};
+
+/* ---- raw rows without an index ---- */
+
+/* Sparse rows are scored one by one: only a score above zero is a hit. */
+static void
+scan_sparse(const rk_vectors *vectors, size_t row_base, const rk__pair *pairs, size_t n_pairs,
+            const rk_bitset *filter, const rk__range *range, rk__heap *heap)
+{
+    const uint8_t *data = vectors->data;
+
+    for (size_t row = 0; row < vectors->rows; row++) {
+        if (filter && (row_base + row >= filter->nbits || !rk_bitset_get(filter, row_base + row))) {
+            continue;
+        }
+        uint64_t at = vectors->offsets[row];
+        float score = rk__sparse_ip((const uint8_t *)pairs, n_pairs * sizeof(*pairs), data + at,
+                                    vectors->offsets[row + 1] - at);
+        if (score > 0) {
+            offer(range, heap, -score, (uint32_t)(row_base + row));
+        }
+    }
+}
+
+static bool
+metric_fits(rk_vector_type type, rk_metric metric)
+{
+    switch (type) {
+    case RK_VEC_BINARY:
+        return metric == RK_METRIC_HAMMING || metric == RK_METRIC_JACCARD;
+    case RK_VEC_SPARSE:
+        return metric == RK_METRIC_IP;
+    case RK_VEC_F32:
+    case RK_VEC_F16:
+    case RK_VEC_BF16:
+    case RK_VEC_I8:
+        return metric == RK_METRIC_L2 || metric == RK_METRIC_IP || metric == RK_METRIC_COSINE;
+    }
+    return false;
+}
+
+rk_code
+rk_flat_search(const rk_vectors *vectors, size_t row_base, rk_metric metric, const void *query,
+               size_t query_len, const rk_search_options *options, rk_hit *hits, uint32_t *n,
+               rk_err *err)
+{
+    rk__range range = rk__range_of(metric, options);
+    rk__heap heap = {.cap = options->k, .n = *n};
+
+    if (!metric_fits(vectors->type, metric)) {
+        return rk_fail(err, RK_EINVAL, "metric type %s does not fit vector type %d",
+                       rk_metric_name(metric), (int)vectors->type);
+    }
+    if (options->k == 0 || vectors->rows == 0) {
+        return RK_OK;
+    }
+    RK_ASSERT(*n <= options->k);
+    heap.items = rk_arena_alloc(options->arena, (size_t)options->k * sizeof(*heap.items));
+    if (!heap.items) {
+        return rk_fail(err, RK_ENOMEM, "flat search: no memory for %u results", options->k);
+    }
+    for (uint32_t i = 0; i < *n; i++) {
+        heap.items[i] = (rk__near){range.larger ? -hits[i].score : hits[i].score, hits[i].row};
+    }
+    rk__heap_make(&heap);
+
+    if (vectors->type == RK_VEC_SPARSE) {
+        const rk__pair *pairs = NULL;
+        size_t n_pairs = 0;
+        RK_RET(rk__sparse_check(query, query_len, err));
+        RK_RET(rk__sparse_drop(query, query_len,
+                               rk__param_float(options->params, "drop_ratio_search", 0, 0, 1),
+                               options->arena, &pairs, &n_pairs, err));
+        scan_sparse(vectors, row_base, pairs, n_pairs, options->filter, &range, &heap);
+    } else {
+        rk__space space;
+        rk__query prepared = {.data = query, .len = query_len};
+        rk__space_init(&space, vectors, metric);
+        if (query_len != space.row_bytes) {
+            return rk_fail(err, RK_EINVAL,
+                           "query vector has %zu bytes, a row of dimension %u has %zu", query_len,
+                           vectors->dim, space.row_bytes);
+        }
+        if (metric == RK_METRIC_COSINE) {
+            prepared.inv_norm = rk__inv_norm(&space, query);
+        }
+        rk__scan(&space, &prepared, 0, vectors->rows, row_base, options->filter, &range, &heap);
+    }
+    rk__heap_to_hits(&heap, metric, hits, n);
+    return RK_OK;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The front of the engine: builds, searches and frees an index of any kind. Checks that are the
+ * same for all kinds are made here once (shape of the matrix, metric against type, length of the
+ * query), memory is charged to the caller's budget here, and a kind gets a prepared query and a
+ * heap of k places.
+ */
+#include <sys/mman.h>
+
+#include "index/index_private.h"
+
+static const rk__verbs *
+verbs_of(rk__kind_id kind)
+{
+    switch (kind) {
+    case RK__KIND_FLAT:
+    case RK__KIND_BIN_FLAT:
+        return &rk__flat_verbs;
+    case RK__KIND_HNSW:
+    case RK__KIND_IVF_FLAT:
+    case RK__KIND_BIN_IVF_FLAT:
+        break;
+    case RK__KIND_SPARSE_INVERTED:
+    case RK__KIND_SPARSE_WAND:
+        return &rk__sparse_verbs;
+    }
+    return NULL;
+}
+
+void *
+rk__alloc_huge(size_t size_bytes)
+{
+    const size_t huge = (size_t)2 << 20;
+    void *p = NULL;
+
+    if (size_bytes < 2 * huge) {
+        return rk_alloc_aligned(64, (size_bytes + 63) / 64 * 64);
+    }
+    size_bytes = (size_bytes + huge - 1) / huge * huge;
+    p = rk_alloc_aligned(huge, size_bytes);
+    if (p) {
+        (void)madvise(p, size_bytes,
+                      MADV_HUGEPAGE); /* advice only: small pages work as well, slower */
+    }
+    return p;
+}
+
+void
+rk__parallel_run(const rk_parallel *parallel, size_t n, void (*fn)(void *arg, size_t i), void *arg)
+{
+    if (parallel) {
+        parallel->run(parallel->self, n, fn, arg);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        fn(arg, i);
+    }
+}
+
+rk_code
+rk__index_reserve(rk_index *index, uint64_t size_bytes, const char *what, rk_err *err)
+{
+    RK_RET(rk_mem_reserve(index->mem, size_bytes, what, err));
+    index->reserved_bytes += size_bytes;
+    return RK_OK;
+}
+
+void
+rk__index_release(rk_index *index, uint64_t size_bytes)
+{
+    RK_ASSERT(index->reserved_bytes >= size_bytes);
+    rk_mem_release(index->mem, size_bytes);
+    index->reserved_bytes -= size_bytes;
+}
+
+rk_code
+rk__index_norms(rk_index *index, rk_err *err)
+{
+    size_t rows = index->space.rows;
+
+    if (index->space.metric != RK_METRIC_COSINE || rows == 0) {
+        return RK_OK;
+    }
+    RK_RET(rk__index_reserve(index, rows * sizeof(float), "index norms", err));
+    index->own_norms = rk__alloc_huge(rows * sizeof(float));
+    if (!index->own_norms) {
+        return rk_fail(err, RK_ENOMEM, "index norms: no memory for %zu rows", rows);
+    }
+    for (size_t i = 0; i < rows; i++) {
+        index->own_norms[i] = rk__inv_norm(&index->space, rk__space_row(&index->space, i));
+    }
+    index->space.inv_norms = index->own_norms;
+    return RK_OK;
+}
+
+void
+rk__norms_section(const rk_index *index, rk__sections *out)
+{
+    if (index->space.inv_norms) {
+        rk__sections_add(out, RK__SECTION_NORMS, index->space.inv_norms,
+                         index->space.rows * sizeof(float));
+    }
+}
+
+rk_code
+rk__norms_open(rk_index *index, const rk__sections *sections, rk_err *err)
+{
+    const void *norms = NULL;
+
+    if (index->space.metric != RK_METRIC_COSINE || index->space.rows == 0) {
+        return RK_OK;
+    }
+    RK_RET(rk__sections_get(sections, RK__SECTION_NORMS, index->space.rows * sizeof(float), &norms,
+                            NULL, err));
+    index->space.inv_norms = norms;
+    return RK_OK;
+}
+
+static rk_code
+check_vectors(const rk_vectors *vectors, rk_err *err)
+{
+    if (vectors->rows > (size_t)INT32_MAX) {
+        return rk_fail(err, RK_ETOO_LARGE, "an index holds at most 2147483647 rows, got %zu",
+                       vectors->rows);
+    }
+    if (vectors->type != RK_VEC_SPARSE &&
+        (vectors->dim == 0 || vectors->dim > 262144 ||
+         (vectors->type != RK_VEC_BINARY && vectors->dim > 32768))) {
+        return rk_fail(err, RK_EINVAL, "invalid dimension: %u. should be in range 2 ~ 32768",
+                       vectors->dim);
+    }
+    return RK_OK;
+}
+
+rk_code
+rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric, const rk_vectors *vectors,
+              rk_mem *mem, rk_err *err)
+{
+    rk_index *index = NULL;
+
+    *out = NULL;
+    RK_RET(check_vectors(vectors, err));
+    if (!rk__kind_takes(kind, vectors->type, metric)) {
+        return rk_fail(err, RK_EINVAL, "index type %s does not take vector type %d with metric %s",
+                       rk__kind_name(kind), (int)vectors->type, rk_metric_name(metric));
+    }
+    index = rk_alloc_zero(1, sizeof(*index));
+    if (!index) {
+        return rk_fail(err, RK_ENOMEM, "index: no memory for its header");
+    }
+    index->kind = kind;
+    index->kind_name = rk__kind_name(kind);
+    index->verbs = verbs_of(kind);
+    index->vectors = *vectors;
+    index->mem = mem;
+    if (vectors->type != RK_VEC_SPARSE) {
+        rk__space_init(&index->space, vectors, metric);
+    } else {
+        index->space = (rk__space){.type = vectors->type, .metric = metric, .rows = vectors->rows};
+    }
+    *out = index;
+    return RK_OK;
+}
+
+rk_code
+rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
+               const rk_build_options *options, rk_err *err)
+{
+    rk_index *index = NULL;
+    rk_code code = RK_OK;
+    rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, vectors->rows);
+
+    *out = NULL;
+    if (!kind || !verbs_of(kind)) {
+        return rk_fail(err, RK_EINDEX_NOT_SUPPORTED,
+                       "index type %.*s is not part of this build: index type not supported",
+                       RK_STR_ARG(index_type));
+    }
+    RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
+    RK_ERR(index->verbs->build(index, options, err));
+    *out = index;
+    index = NULL;
+out:
+    rk_index_free(index);
+    return code;
+}
+
+void
+rk_index_free(rk_index *index)
+{
+    if (!index) {
+        return;
+    }
+    index->verbs->free(index);
+    rk_free(index->own_norms);
+    rk_mem_release(index->mem, index->reserved_bytes);
+    rk_free(index);
+}
+
+void
+rk_index_get_info(const rk_index *index, rk_index_info *out)
+{
+    *out = (rk_index_info){
+        .kind = index->kind_name,
+        .metric = index->space.metric,
+        .type = index->vectors.type,
+        .dim = index->vectors.dim,
+        .rows = index->vectors.rows,
+        .memory_bytes = sizeof(*index) + index->reserved_bytes + index->image.len,
+    };
+}
+
+rk_code
+rk_index_search(const rk_index *index, const void *query, size_t query_len,
+                const rk_search_options *options, rk_hit *hits, uint32_t *n, rk_err *err)
+{
+    rk__query prepared = {.data = query, .len = query_len};
+    rk__heap heap = {.cap = options->k};
+    rk_search_options opts = *options;
+
+    *n = 0;
+    if (options->filter && options->filter->nbits < index->space.rows) {
+        return rk_fail(err, RK_EINTERNAL, "filter has %zu bits for %zu rows",
+                       options->filter->nbits, index->space.rows);
+    }
+    if (!options->filter || options->filter_count >= index->space.rows) {
+        opts.filter = NULL;
+        opts.filter_count = index->space.rows;
+    }
+    heap.cap = (uint32_t)RK_MIN((size_t)options->k, opts.filter_count);
+    opts.k = heap.cap;
+    if (index->vectors.type == RK_VEC_SPARSE) {
+        RK_RET(rk__sparse_check(query, query_len, err));
+    } else if (query_len != index->space.row_bytes) {
+        return rk_fail(err, RK_EINVAL, "query vector has %zu bytes, a row of dimension %u has %zu",
+                       query_len, index->space.dim, index->space.row_bytes);
+    }
+    if (heap.cap == 0) {
+        return RK_OK;
+    }
+    heap.items = rk_arena_alloc(options->arena, (size_t)heap.cap * sizeof(*heap.items));
+    if (!heap.items) {
+        return rk_fail(err, RK_ENOMEM, "search: no memory for %u results", heap.cap);
+    }
+    if (index->space.metric == RK_METRIC_COSINE) {
+        prepared.inv_norm = rk__inv_norm(&index->space, query);
+    }
+    RK_RET(index->verbs->search(index, &prepared, &opts, &heap, err));
+    rk__heap_to_hits(&heap, index->space.metric, hits, n);
+    return RK_OK;
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this folder share: the index object, the table of kinds, scoring of rows, and
+ * the image envelope.
+ *
+ * A kind is a table row (name, types, metrics, parameters) and, when this build has it, a set of
+ * verbs over its own state. The common part owns checks, the memory reservation, search option
+ * handling and the envelope; a kind sees a prepared query.
+ */
+#ifndef RK_INDEX_PRIVATE_H
+#define RK_INDEX_PRIVATE_H
+
+#include <math.h>
+
+#include "base/bitset.h"
+#include "base/mem.h"
+#include "base/util.h"
+#include "index/heap.h"
+#include "index/index.h"
+#include "index/kernel.h"
+
+#define RK__NO_ROW UINT32_MAX
+
+/* ---- scoring of dense rows ---- */
+
+/* A matrix with everything needed to score a query against its rows. Immutable. */
+typedef struct rk__space {
+    rk_vector_type type;
+    rk_metric metric;
+    uint32_t dim;
+    size_t row_bytes;
+    size_t rows;
+    const uint8_t *data;
+    const float
+        *inv_norms;      /* COSINE: 1 / norm per row, 0 for a zero row; NULL: computed on the fly */
+    rk__dist_fn dist;    /* L2, or the inner product for IP and COSINE, or the bit distance */
+    rk__dist4_fn dist4;  /* NULL for binary */
+    rk__dist_fn self_ip; /* COSINE: for norms */
+    size_t dist_n;       /* what dist takes as n: components, or bytes for binary */
+} rk__space;
+
+typedef struct rk__query {
+    const void *data;
+    float inv_norm; /* COSINE */
+    size_t len;     /* bytes */
+} rk__query;
+
+void rk__space_init(rk__space *space, const rk_vectors *vectors, rk_metric metric);
+float rk__inv_norm(const rk__space *space, const void *row);
+
+static inline const void *
+rk__space_row(const rk__space *space, size_t row)
+{
+    return space->data + row * space->row_bytes;
+}
+
+/* The similarity of a raw inner product under COSINE; NaN passes through. */
+static inline float
+rk__cosine(float ip, float inv_row, float inv_query)
+{
+    float s = (ip * inv_row) * inv_query;
+    return s > 1.0f ? 1.0f : s < -1.0f ? -1.0f : s;
+}
+
+static inline float
+rk__key_of(const rk__space *space, const rk__query *query, float dist, size_t row)
+{
+    if (space->metric == RK_METRIC_IP) {
+        return -dist;
+    }
+    if (space->metric == RK_METRIC_COSINE) {
+        float inv = space->inv_norms ? space->inv_norms[row]
+                                     : rk__inv_norm(space, rk__space_row(space, row));
+        return -rk__cosine(dist, inv, query->inv_norm);
+    }
+    return dist;
+}
+
+static inline float
+rk__key(const rk__space *space, const rk__query *query, size_t row)
+{
+    return rk__key_of(space, query,
+                      space->dist(query->data, rk__space_row(space, row), space->dist_n), row);
+}
+
+/* Keys of |n| rows given by number, batched by four with the next four prefetched. */
+void rk__keys(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
+              float *keys);
+
+/* ---- search options, prepared ---- */
+
+/* The bounds of a range search in key space: a row qualifies when !(key >= upper) and !(key <
+ * lower), see rk__in_range(). */
+typedef struct rk__range {
+    bool on;
+    bool has_lower;
+    bool larger;
+    float radius;
+    float filter;
+} rk__range;
+
+static inline bool
+rk__in_range(const rk__range *range, float key)
+{
+    float score = range->larger ? -key : key;
+
+    if (range->larger) {
+        return score > range->radius && (!range->has_lower || score <= range->filter);
+    }
+    return score < range->radius && (!range->has_lower || score >= range->filter);
+}
+
+rk__range rk__range_of(rk_metric metric, const rk_search_options *options);
+
+/* Heap keys to hits, best first. */
+void rk__heap_to_hits(rk__heap *heap, rk_metric metric, rk_hit *hits, uint32_t *n);
+
+/* Scores rows [from, to) that pass |filter| (tested at |row_base| + row; NULL: all) into |heap|
+ * under |range|. */
+void rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to,
+              size_t row_base, const rk_bitset *filter, const rk__range *range, rk__heap *heap);
+/* The same for |n| rows given by number. */
+void rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
+                   const rk__range *range, rk__heap *heap);
+
+/* ---- sparse rows ---- */
+
+typedef struct rk__pair {
+    uint32_t index;
+    float value;
+} rk__pair;
+_Static_assert(sizeof(rk__pair) == 8, "a sparse pair is eight bytes on the wire and on disk");
+
+/* The inner product of two ascending runs of pairs, summed in float in ascending index order;
+ * |*shared| tells whether any index met. */
+float rk__sparse_ip(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len);
+/* Length, order and finiteness of a query row. */
+RK_MUST_CHECK rk_code rk__sparse_check(const void *row, size_t len, rk_err *err);
+/* The query with its weakest values dropped as drop_ratio_search says; pairs live in the arena. */
+RK_MUST_CHECK rk_code rk__sparse_drop(const void *query, size_t len, double ratio, rk_arena *arena,
+                                      const rk__pair **out, size_t *n, rk_err *err);
+
+/* ---- image sections ---- */
+
+typedef struct rk__section {
+    uint32_t id; /* unique within an image, given by the kind */
+    const void *data;
+    uint64_t len;
+} rk__section;
+
+#define RK__SECTIONS_MAX 16
+
+typedef struct rk__sections {
+    rk__section items[RK__SECTIONS_MAX];
+    uint32_t n;
+} rk__sections;
+
+void rk__sections_add(rk__sections *sections, uint32_t id, const void *data, uint64_t len);
+/* The section |id|, which must be |len| bytes (SIZE_MAX: any length). RK_ECORRUPT otherwise. */
+RK_MUST_CHECK rk_code rk__sections_get(const rk__sections *sections, uint32_t id, uint64_t len,
+                                       const void **out, uint64_t *len_out, rk_err *err);
+
+/* ---- kinds ---- */
+
+typedef enum rk__kind_id { /* on disk: never renumber */
+                           RK__KIND_FLAT = 1,
+                           RK__KIND_BIN_FLAT = 2,
+                           RK__KIND_HNSW = 3,
+                           RK__KIND_IVF_FLAT = 4,
+                           RK__KIND_BIN_IVF_FLAT = 5,
+                           RK__KIND_SPARSE_INVERTED = 6,
+                           RK__KIND_SPARSE_WAND = 7,
+} rk__kind_id;
+
+typedef struct rk__verbs {
+    /* Fills index->impl; index->space is ready. */
+    rk_code (*build)(rk_index *index, const rk_build_options *options, rk_err *err);
+    rk_code (*search)(const rk_index *index, const rk__query *query,
+                      const rk_search_options *options, rk__heap *heap, rk_err *err);
+    void (*sections)(const rk_index *index, rk__sections *out);
+    rk_code (*open)(rk_index *index, const rk__sections *sections, rk_err *err);
+    void (*free)(rk_index *index);
+} rk__verbs;
+
+struct rk_index {
+    rk__kind_id kind;
+    const char *kind_name;
+    const rk__verbs *verbs;
+    rk_vectors vectors; /* borrowed */
+    rk__space space;    /* dense and binary */
+    void *impl;         /* the kind's own, freed by its verb */
+    float *own_norms;   /* COSINE, when built here rather than mapped */
+    rk_mem *mem;
+    uint64_t reserved_bytes; /* charged to |mem| */
+    rk_str image;            /* mapped, borrowed; empty when built here */
+};
+
+extern const rk__verbs rk__flat_verbs;
+extern const rk__verbs rk__hnsw_verbs;
+extern const rk__verbs rk__ivf_verbs;
+extern const rk__verbs rk__sparse_verbs;
+
+/* An index without a body yet; rk_index_free() undoes it. */
+RK_MUST_CHECK rk_code rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric,
+                                    const rk_vectors *vectors, rk_mem *mem, rk_err *err);
+/* Charges |size_bytes| to the index's budget until it is freed. */
+RK_MUST_CHECK rk_code rk__index_reserve(rk_index *index, uint64_t size_bytes, const char *what,
+                                        rk_err *err);
+/* Gives back what a build used only while it ran. */
+void rk__index_release(rk_index *index, uint64_t size_bytes);
+/* COSINE: fills own_norms and points the space at them. Section id RK__SECTION_NORMS when saved. */
+RK_MUST_CHECK rk_code rk__index_norms(rk_index *index, rk_err *err);
+#define RK__SECTION_NORMS 1u
+void rk__norms_section(const rk_index *index, rk__sections *out);
+RK_MUST_CHECK rk_code rk__norms_open(rk_index *index, const rk__sections *sections, rk_err *err);
+
+/* Large arrays that are read at random: on huge pages where the system allows. Freed by rk_free().
+ */
+void *rk__alloc_huge(size_t size_bytes) RK_MUST_CHECK;
+
+static inline bool
+rk__cancelled(const rk_build_options *options)
+{
+    return options->cancel && *options->cancel;
+}
+
+/* Runs fn(arg, i) for i in [0, n) through |parallel|, or here when it is NULL. */
+void rk__parallel_run(const rk_parallel *parallel, size_t n, void (*fn)(void *arg, size_t i),
+                      void *arg);
+
+/* ---- parameters (params.c) ---- */
+
+/* The integer |key|, or |fallback| when absent; values were judged before, unreadable ones count as
+ * absent. */
+int64_t rk__param_int(rk_params params, const char *key, int64_t fallback, int64_t min,
+                      int64_t max);
+double rk__param_float(rk_params params, const char *key, double fallback, double min, double max);
+
+/* The kind an index type resolves to for |type| and |rows| (AUTOINDEX by size); 0 when this build
+ * has no such kind. */
+rk__kind_id rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows);
+const char *rk__kind_name(rk__kind_id kind);
+bool rk__kind_takes(rk__kind_id kind, rk_vector_type type, rk_metric metric);
+
+/* xorshift-multiply generator for sampling; deterministic in its seed. */
+static inline uint64_t
+rk__random(uint64_t *state)
+{
+    *state += UINT64_C(0x9e3779b97f4a7c15);
+    return rk_hash_u64(*state);
+}
+
+/* A row of any dense float or i8 type as f32. */
+void rk__row_to_f32(rk_vector_type type, uint32_t dim, const void *row, float *out);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Distance kernels: one table of function pointers per instruction set, chosen at start.
+ *
+ * Every function takes plain pointers (any alignment) and sizes, allocates nothing and never fails.
+ * Within one table the one-row and the four-row form of a distance give the same bits for the same
+ * pair, and so does swapping the two operands: growing, exact and graph search rely on it to return
+ * one score for one pair.
+ *
+ * Error bound against exact arithmetic for n components: |result - exact| <= (n / 16 + 12) * 2^-24
+ * * sum |term|, since each of at least 16 partial sums adds n / 16 rounded terms and the final
+ * reduction is a tree of at most 6 levels (avx2: 2 sums of 8). Integer kernels (i8, codes, bits)
+ * are exact in 32 bits for up to 32768 components, then rounded once to float.
+ */
+#ifndef RK_INDEX_KERNEL_H
+#define RK_INDEX_KERNEL_H
+
+#include "index/index.h"
+
+typedef float (*rk__dist_fn)(const void *a, const void *b, size_t n);
+/* One query against four rows. */
+typedef void (*rk__dist4_fn)(const void *query, const void *const rows[4], size_t n, float out[4]);
+
+typedef struct rk__dense_kernels {
+    rk__dist_fn l2;
+    rk__dist_fn ip;
+    rk__dist4_fn l2x4;
+    rk__dist4_fn ipx4;
+} rk__dense_kernels;
+
+typedef enum rk__dense_slot { RK__F32, RK__F16, RK__BF16, RK__I8, RK__DENSE_SLOTS } rk__dense_slot;
+
+/* A 16-bit query against four rows of 8-bit codes; n is a multiple of 32, rows are padded with
+ * zeros. */
+typedef void (*rk__code4_fn)(const int16_t *query, const int8_t *const rows[4], size_t n,
+                             int32_t out[4]);
+
+typedef struct rk__kernels {
+    const char *name;
+    rk__dense_kernels dense[RK__DENSE_SLOTS];
+    rk__dist_fn hamming; /* n in bytes */
+    rk__dist_fn jaccard; /* n in bytes; two empty sets are at distance 1 */
+    rk__code4_fn code_l2x4;
+    rk__code4_fn code_ipx4;
+} rk__kernels;
+
+extern const rk__kernels rk__kernels_scalar;
+#if defined(__x86_64__)
+extern const rk__kernels rk__kernels_avx2;
+extern const rk__kernels rk__kernels_avx512;
+#elif defined(__aarch64__)
+extern const rk__kernels rk__kernels_neon;
+#endif
+
+/* The table in use; the scalar one until rk_kernels_init(). */
+const rk__kernels *rk__kernels_get(void);
+/* The table of that name if this CPU can run it, or NULL. For tests. */
+const rk__kernels *rk__kernels_find(const char *name);
+
+static inline rk__dense_slot
+rk__dense_slot_of(rk_vector_type type)
+{
+    return type == RK_VEC_F32    ? RK__F32
+           : type == RK_VEC_F16  ? RK__F16
+           : type == RK_VEC_BF16 ? RK__BF16
+                                 : RK__I8;
+}
+
+#endif

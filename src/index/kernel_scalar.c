@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scalar kernels: the reference the others are tested against, and what CPUs without AVX2 or NEON
+ * run. Written to be read: floating sums are kept in double, so a result is the exact one rounded
+ * to float for all practical sizes.
+ */
+#include "index/kernel.h"
+
+#include "base/util.h"
+
+static float
+load_f32(const void *p, size_t i)
+{
+    float v;
+    memcpy(&v, (const uint8_t *)p + i * sizeof(v), sizeof(v));
+    return v;
+}
+
+static float
+load_f16(const void *p, size_t i)
+{
+    return rk_f16_to_f32(rk_get_u16le((const uint8_t *)p + i * 2));
+}
+
+static float
+load_bf16(const void *p, size_t i)
+{
+    return rk_bf16_to_f32(rk_get_u16le((const uint8_t *)p + i * 2));
+}
+
+#define DEFINE_FLOAT(type)                                                                         \
+    static float l2_##type##_scalar(const void *a, const void *b, size_t n)                        \
+    {                                                                                              \
+        double sum = 0;                                                                            \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            double d = (double)load_##type(a, i) - (double)load_##type(b, i);                      \
+            sum += d * d;                                                                          \
+        }                                                                                          \
+        return (float)sum;                                                                         \
+    }                                                                                              \
+    static float ip_##type##_scalar(const void *a, const void *b, size_t n)                        \
+    {                                                                                              \
+        double sum = 0;                                                                            \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            sum += (double)load_##type(a, i) * (double)load_##type(b, i);                          \
+        }                                                                                          \
+        return (float)sum;                                                                         \
+    }
+
+DEFINE_FLOAT(f32)
+DEFINE_FLOAT(f16)
+DEFINE_FLOAT(bf16)
+
+static float
+l2_i8_scalar(const void *a, const void *b, size_t n)
+{
+    const int8_t *x = a;
+    const int8_t *y = b;
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int32_t d = (int32_t)x[i] - (int32_t)y[i];
+        sum += d * d;
+    }
+    return (float)sum;
+}
+
+static float
+ip_i8_scalar(const void *a, const void *b, size_t n)
+{
+    const int8_t *x = a;
+    const int8_t *y = b;
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (int32_t)x[i] * (int32_t)y[i];
+    }
+    return (float)sum;
+}
+
+#define DEFINE_X4(metric, type)                                                                    \
+    static void metric##x4_##type##_scalar(const void *q, const void *const rows[4], size_t n,     \
+                                           float out[4])                                           \
+    {                                                                                              \
+        for (size_t r = 0; r < 4; r++) {                                                           \
+            out[r] = metric##_##type##_scalar(q, rows[r], n);                                      \
+        }                                                                                          \
+    }
+
+DEFINE_X4(l2, f32)
+DEFINE_X4(ip, f32)
+DEFINE_X4(l2, f16)
+DEFINE_X4(ip, f16)
+DEFINE_X4(l2, bf16)
+DEFINE_X4(ip, bf16)
+DEFINE_X4(l2, i8)
+DEFINE_X4(ip, i8)
+
+static float
+hamming_scalar(const void *a, const void *b, size_t n)
+{
+    const uint8_t *x = a;
+    const uint8_t *y = b;
+    int bits = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bits += __builtin_popcount((unsigned)(x[i] ^ y[i]));
+    }
+    return (float)bits;
+}
+
+static float
+jaccard_scalar(const void *a, const void *b, size_t n)
+{
+    const uint8_t *x = a;
+    const uint8_t *y = b;
+    int both = 0;
+    int any = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        both += __builtin_popcount((unsigned)(x[i] & y[i]));
+        any += __builtin_popcount((unsigned)(x[i] | y[i]));
+    }
+    return any == 0 ? 1.0f : (float)(any - both) / (float)any;
+}
+
+static void
+code_l2x4_scalar(const int16_t *query, const int8_t *const rows[4], size_t n, int32_t out[4])
+{
+    for (size_t r = 0; r < 4; r++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            int32_t d = (int32_t)query[i] - (int32_t)rows[r][i];
+            sum += d * d;
+        }
+        out[r] = sum;
+    }
+}
+
+static void
+code_ipx4_scalar(const int16_t *query, const int8_t *const rows[4], size_t n, int32_t out[4])
+{
+    for (size_t r = 0; r < 4; r++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += (int32_t)query[i] * (int32_t)rows[r][i];
+        }
+        out[r] = sum;
+    }
+}
+
+const rk__kernels rk__kernels_scalar = {
+    .name = "scalar",
+    .dense = {[RK__F32] = {l2_f32_scalar, ip_f32_scalar, l2x4_f32_scalar, ipx4_f32_scalar},
+              [RK__F16] = {l2_f16_scalar, ip_f16_scalar, l2x4_f16_scalar, ipx4_f16_scalar},
+              [RK__BF16] = {l2_bf16_scalar, ip_bf16_scalar, l2x4_bf16_scalar, ipx4_bf16_scalar},
+              [RK__I8] = {l2_i8_scalar, ip_i8_scalar, l2x4_i8_scalar, ipx4_i8_scalar}},
+    .hamming = hamming_scalar,
+    .jaccard = jaccard_scalar,
+    .code_l2x4 = code_l2x4_scalar,
+    .code_ipx4 = code_ipx4_scalar,
+};

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sparse rows: runs of (u32 index, f32 value) pairs, ascending by index. Checks of a query row with
+ * the public sentences, the inner product of two rows, and drop_ratio_search. The product is summed
+ * in float in ascending index order, one rounding per multiply and one per add; the inverted index
+ * adds in the same order, so both give the same bits.
+ */
+#include <stdlib.h>
+
+#include "index/index_private.h"
+
+static inline rk__pair
+pair_at(const uint8_t *p)
+{
+    rk__pair pair;
+    memcpy(&pair, p, sizeof(pair));
+    return pair;
+}
+
+float
+rk__sparse_ip(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    const uint8_t *a_end = a + a_len / sizeof(rk__pair) * sizeof(rk__pair);
+    const uint8_t *b_end = b + b_len / sizeof(rk__pair) * sizeof(rk__pair);
+    float sum = 0;
+
+    while (a < a_end && b < b_end) {
+        uint32_t i = rk_get_u32le(a);
+        uint32_t j = rk_get_u32le(b);
+        if (i == j) {
+            float product = pair_at(a).value * pair_at(b).value;
+            sum = sum + product;
+        }
+        a += i <= j ? sizeof(rk__pair) : 0;
+        b += j <= i ? sizeof(rk__pair) : 0;
+    }
+    return sum;
+}
+
+rk_code
+rk__sparse_check(const void *row, size_t len, rk_err *err)
+{
+    const uint8_t *p = row;
+    uint32_t last = 0;
+
+    if (len % sizeof(rk__pair) != 0) {
+        return rk_fail(err, RK_EINVAL,
+                       "Invalid size for sparse row data: %zu bytes is not a multiple of 8", len);
+    }
+    for (size_t i = 0; i < len; i += sizeof(rk__pair)) {
+        rk__pair pair = pair_at(p + i);
+        if (pair.index == UINT32_MAX) {
+            return rk_fail(err, RK_EINVAL,
+                           "Invalid sparse row: id should be smaller than uint32 max");
+        }
+        if (i > 0 && pair.index <= last) {
+            return rk_fail(err, RK_EINVAL, "Invalid sparse row: id should be strict ascending");
+        }
+        if (!isfinite(pair.value)) {
+            return rk_fail(err, RK_EINVAL, "Invalid sparse row: NaN or Inf value");
+        }
+        if (pair.value < 0) {
+            return rk_fail(err, RK_EINVAL, "Invalid sparse row: negative value");
+        }
+        last = pair.index;
+    }
+    return RK_OK;
+}
+
+static int
+compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a;
+    float y = *(const float *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+rk_code
+rk__sparse_drop(const void *query, size_t len, double ratio, rk_arena *arena, const rk__pair **out,
+                size_t *n, rk_err *err)
+{
+    size_t total = len / sizeof(rk__pair);
+    rk__pair *pairs = rk_arena_alloc(arena, RK_MAX(len, sizeof(rk__pair)));
+    size_t rank = (size_t)(ratio * (double)total);
+    size_t kept = 0;
+
+    *out = pairs;
+    *n = 0;
+    if (!pairs) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for a query of %zu values", total);
+    }
+    memcpy(pairs, query, len);
+    *n = total;
+    if (rank == 0 || rank >= total) {
+        return RK_OK;
+    }
+    float *values = rk_arena_alloc(arena, total * sizeof(float));
+    if (!values) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for a query of %zu values", total);
+    }
+    for (size_t i = 0; i < total; i++) {
+        values[i] = pairs[i].value;
+    }
+    qsort(values, total, sizeof(float), compare_floats);
+    for (size_t i = 0; i < total; i++) {
+        if (pairs[i].value >= values[rank]) {
+            pairs[kept++] = pairs[i];
+        }
+    }
+    *n = kept;
+    return RK_OK;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every kernel table this CPU can run against the scalar one: dimensions 0 to 130 and large ones,
+ * unaligned rows, NaN, infinity and denormals; the four-row forms and swapped operands must give
+ * the same bits as the one-row form.
+ *
+ * Bound: (n / 16 + 12) * 2^-24 * sum |term|, see kernel.h; integer kernels must be exact.
+ */
+#include "index_testing.h"
+
+#define DIM_LARGE 4099
+
+typedef struct fixture {
+    uint8_t *memory;
+    uint8_t *rows[5];
+} fixture;
+
+static const rk_vector_type types[] = {RK_VEC_F32, RK_VEC_F16, RK_VEC_BF16, RK_VEC_I8};
+static const char *const tables[] = {"scalar", "avx2", "avx512", "neon"};
+
+static void
+fixture_init(fixture *f, rk_vector_type type, size_t dim, uint64_t seed)
+{
+    testing_rng rng = {seed};
+    size_t stride = dim * 4 + 64;
+
+    f->memory = rk_alloc(stride * 5 + 64);
+    assert_non_null(f->memory);
+    for (size_t r = 0; r < 5; r++) {
+        f->rows[r] = f->memory + r * stride + 1 + r; /* odd addresses */
+        for (size_t i = 0; i < dim; i++) {
+            float v = type == RK_VEC_I8 ? (float)((double)testing_u64(&rng) / 0x1p64 * 6.4 - 3.2)
+                                        : testing_gauss(&rng);
+            testing_put(type, f->rows[r], i, v);
+        }
+    }
+}
+
+static double
+term_sum(rk_vector_type type, size_t dim, const void *a, const void *b, bool l2)
+{
+    float *x = rk_alloc((dim + 1) * sizeof(float));
+    float *y = rk_alloc((dim + 1) * sizeof(float));
+    double sum = 0;
+
+    assert_non_null(x);
+    assert_non_null(y);
+    rk__row_to_f32(type, (uint32_t)dim, a, x);
+    rk__row_to_f32(type, (uint32_t)dim, b, y);
+    for (size_t i = 0; i < dim; i++) {
+        double d = (double)x[i] - (double)y[i];
+        sum += l2 ? d * d : fabs((double)x[i] * (double)y[i]);
+    }
+    rk_free(x);
+    rk_free(y);
+    return sum;
+}
+
+static void
+check_dim(const rk__kernels *k, rk_vector_type type, size_t dim)
+{
+    const rk__dense_kernels *got = &k->dense[rk__dense_slot_of(type)];
+    const rk__dense_kernels *want = &rk__kernels_scalar.dense[rk__dense_slot_of(type)];
+    fixture f;
+
+    fixture_init(&f, type, dim, dim + 1);
+    for (int l2 = 0; l2 < 2; l2++) {
+        rk__dist_fn one = l2 ? got->l2 : got->ip;
+        rk__dist_fn reference = l2 ? want->l2 : want->ip;
+        const void *const four[4] = {f.rows[1], f.rows[2], f.rows[3], f.rows[4]};
+        float out[4];
+
+        (l2 ? got->l2x4 : got->ipx4)(f.rows[0], four, dim, out);
+        for (size_t r = 0; r < 4; r++) {
+            float single = one(f.rows[0], four[r], dim);
+            float swapped = one(four[r], f.rows[0], dim);
+            double exact = (double)reference(f.rows[0], four[r], dim);
+            double bound = type == RK_VEC_I8 ? 0
+                                             : ((double)dim / 16 + 12) * 0x1p-24 *
+                                                       term_sum(type, dim, f.rows[0], four[r], l2) +
+                                                   1e-30;
+            if (!(fabs((double)single - exact) <= bound)) {
+                fail_msg("%s %s type %d dim %zu: %.9g, expected %.9g within %g", k->name,
+                         l2 ? "l2" : "ip", (int)type, dim, (double)single, exact, bound);
+            }
+            assert_memory_equal(&single, &out[r], sizeof(single));
+            assert_memory_equal(&single, &swapped, sizeof(single));
+        }
+    }
+    rk_free(f.memory);
+}
+
+static void
+test_dense_against_scalar(void **state)
+{
+    RK_UNUSED(state);
+    for (size_t t = 0; t < RK_COUNT(tables); t++) {
+        const rk__kernels *k = rk__kernels_find(tables[t]);
+        for (size_t i = 0; k && i < RK_COUNT(types); i++) {
+            for (size_t dim = 0; dim <= 130; dim++) {
+                check_dim(k, types[i], dim);
+            }
+            check_dim(k, types[i], 768);
+            check_dim(k, types[i], 1536);
+            check_dim(k, types[i], DIM_LARGE);
+        }
+    }
+}
+
+static void
+test_special_values(void **state)
+{
+    static const float specials[] = {NAN,     INFINITY, -INFINITY, 1e-42f,
+                                     -1e-42f, 0.0f,     -0.0f,     65504.0f};
+
+    RK_UNUSED(state);
+    for (size_t t = 0; t < RK_COUNT(tables); t++) {
+        const rk__kernels *k = rk__kernels_find(tables[t]);
+        for (size_t i = 0; k && i < 3; i++) {
+            for (size_t s = 0; s < RK_COUNT(specials); s++) {
+                for (size_t at = 0; at < 70; at += 3) {
+                    const rk__dense_kernels *got = &k->dense[rk__dense_slot_of(types[i])];
+                    const rk__dense_kernels *want =
+                        &rk__kernels_scalar.dense[rk__dense_slot_of(types[i])];
+                    fixture f;
+                    fixture_init(&f, types[i], 70, at + 1);
+                    testing_put(types[i], f.rows[1], at, specials[s]);
+                    float l2 = got->l2(f.rows[0], f.rows[1], 70);
+                    float l2_want = want->l2(f.rows[0], f.rows[1], 70);
+                    float ip = got->ip(f.rows[0], f.rows[1], 70);
+                    float ip_want = want->ip(f.rows[0], f.rows[1], 70);
+                    assert_true((l2 != l2) == (l2_want != l2_want));
+                    assert_true((ip != ip) == (ip_want != ip_want));
+                    assert_true(isinf(l2) == isinf(l2_want));
+                    assert_true(isinf(ip) == isinf(ip_want));
+                    if (isfinite(l2_want)) {
+                        assert_true(fabsf(l2 - l2_want) <= 1e-4f * fabsf(l2_want));
+                    }
+                    rk_free(f.memory);
+                }
+            }
+        }
+    }
+}
+
+/* The extremes of 8 bits at the largest dimension still fit 32 bits. */
+static void
+test_i8_extremes(void **state)
+{
+    enum { DIM = 32768 };
+    int8_t *a = rk_alloc(DIM);
+    int8_t *b = rk_alloc(DIM);
+
+    RK_UNUSED(state);
+    assert_non_null(a);
+    assert_non_null(b);
+    memset(a, 127, DIM);
+    memset(b, -128, DIM);
+    for (size_t t = 0; t < RK_COUNT(tables); t++) {
+        const rk__kernels *k = rk__kernels_find(tables[t]);
+        if (k) {
+            assert_true(k->dense[RK__I8].l2(a, b, DIM) == 65025.0f * DIM);
+            assert_true(k->dense[RK__I8].ip(a, b, DIM) == -16256.0f * DIM);
+        }
+    }
+    rk_free(a);
+    rk_free(b);
+}
+
+static void
+test_bits(void **state)
+{
+    testing_rng rng = {9};
+    uint8_t a[600];
+    uint8_t b[600];
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < sizeof(a); i++) {
+        a[i] = (uint8_t)testing_u64(&rng);
+        b[i] = (uint8_t)testing_u64(&rng);
+    }
+    for (size_t t = 0; t < RK_COUNT(tables); t++) {
+        const rk__kernels *k = rk__kernels_find(tables[t]);
+        for (size_t n = 0; k && n <= 512; n++) {
+            size_t shift = n % 7;
+            assert_true(k->hamming(a + shift, b + 1, n) ==
+                        rk__kernels_scalar.hamming(a + shift, b + 1, n));
+            assert_true(k->jaccard(a + shift, b + 1, n) ==
+                        rk__kernels_scalar.jaccard(a + shift, b + 1, n));
+        }
+        if (k) {
+            uint8_t zero[64] = {0};
+            assert_true(k->jaccard(zero, zero, 64) == 1.0f);
+            assert_true(k->jaccard(a, a, 600) == 0.0f);
+        }
+    }
+}
+
+static void
+test_codes(void **state)
+{
+    testing_rng rng = {10};
+    enum { DIM = 1536 };
+    int16_t query[DIM];
+    int8_t rows[4][DIM];
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < DIM; i++) {
+        query[i] = (int16_t)((int)(testing_u64(&rng) % 2000) - 1000);
+        for (size_t r = 0; r < 4; r++) {
+            rows[r][i] = (int8_t)((int)(testing_u64(&rng) % 255) - 127);
+        }
+    }
+    const int8_t *const four[4] = {rows[0], rows[1], rows[2], rows[3]};
+    for (size_t t = 0; t < RK_COUNT(tables); t++) {
+        const rk__kernels *k = rk__kernels_find(tables[t]);
+        for (size_t n = 0; k && n <= DIM; n += 32) {
+            int32_t got[4];
+            int32_t want[4];
+            k->code_l2x4(query, four, n, got);
+            rk__kernels_scalar.code_l2x4(query, four, n, want);
+            assert_memory_equal(got, want, sizeof(got));
+            k->code_ipx4(query, four, n, got);
+            rk__kernels_scalar.code_ipx4(query, four, n, want);
+            assert_memory_equal(got, want, sizeof(got));
+        }
+    }
+}
+
+static void
+test_mask(void **state)
+{
+    RK_UNUSED(state);
+    setenv("REDKITE_CPU", "scalar", 1);
+    rk_kernels_init();
+    assert_string_equal(rk_kernels_name(), "scalar");
+    setenv("REDKITE_CPU", "no such cpu", 1);
+    rk_kernels_init();
+    unsetenv("REDKITE_CPU");
+    const char *masked = rk_kernels_name();
+    rk_kernels_init();
+    assert_string_equal(rk_kernels_name(), masked);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dense_against_scalar),
+        cmocka_unit_test(test_special_values),
+        cmocka_unit_test(test_i8_extremes),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_mask),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
