@@ -6,14 +6,15 @@
 #ifndef RK_TESTS_INDEX_TESTING_H
 #define RK_TESTS_INDEX_TESTING_H
 
-/* clang-format off: cmocka.h wants these before it */
-#include <cmocka.h>
+/* cmocka.h wants the others before it */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #include "index/index_private.h"
