@@ -256,6 +256,23 @@ real_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
 }
 
 static rk_code
+real_rename_new(rk_disk *d, const char *from, const char *to, rk_err *err)
+{
+    RK_UNUSED(d);
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) {
+        return RK_OK;
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+        return fail_errno(err, errno, "rename", from);
+    }
+    /* a file system without that call: a second name refuses to replace as well */
+    if (link(from, to) != 0) {
+        return fail_errno(err, errno, "link", from);
+    }
+    return unlink(from) == 0 ? RK_OK : fail_errno(err, errno, "remove", from);
+}
+
+static rk_code
 real_remove(rk_disk *d, const char *path, rk_err *err)
 {
     RK_UNUSED(d);
@@ -401,6 +418,7 @@ rk_disk rk__disk_real = {
     .map = real_map,
     .unmap = real_unmap,
     .free_bytes = real_free_bytes,
+    .rename_new = real_rename_new,
 };
 
 rk_disk *

@@ -21,8 +21,9 @@
 
 #define CALLS(X)                                                                                   \
     X(open)                                                                                        \
-    X(size) X(read) X(write) X(allocate) X(truncate) X(sync) X(sync_dir) X(rename) X(remove)       \
-        X(mkdirs) X(list) X(map) X(free_bytes)
+    X(size)                                                                                        \
+    X(read) X(write) X(allocate) X(truncate) X(sync) X(sync_dir) X(rename) X(remove) X(mkdirs)     \
+        X(list) X(map) X(free_bytes)
 
 #define CALL_ENUM(name) CALL_##name,
 typedef enum call_kind { CALLS(CALL_ENUM) CALL_COUNT } call_kind;
@@ -380,9 +381,8 @@ follow_rename_locked(rk_disk_faulty *f, const char *from, const char *to)
 }
 
 static rk_code
-faulty_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
+rename_tracked(rk_disk_faulty *f, const char *from, const char *to, bool replace, rk_err *err)
 {
-    rk_disk_faulty *f = self_of(d);
     rk_code code = RK_OK;
     undo *u;
 
@@ -399,7 +399,8 @@ faulty_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
         u->had_target = false;
     }
     if (code == RK_OK) {
-        code = f->inner->rename(f->inner, from, to, err);
+        code = replace ? f->inner->rename(f->inner, from, to, err)
+                       : f->inner->rename_new(f->inner, from, to, err);
     }
     if (code != RK_OK) {
         undo_drop_newest_locked(f);
@@ -410,6 +411,18 @@ faulty_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
     f->undos = u;
 out:
     return leave(f, code);
+}
+
+static rk_code
+faulty_rename(rk_disk *d, const char *from, const char *to, rk_err *err)
+{
+    return rename_tracked(self_of(d), from, to, true, err);
+}
+
+static rk_code
+faulty_rename_new(rk_disk *d, const char *from, const char *to, rk_err *err)
+{
+    return rename_tracked(self_of(d), from, to, false, err);
 }
 
 static rk_code
@@ -597,6 +610,7 @@ rk_disk_faulty_new(rk_disk *inner)
         .map = faulty_map,
         .unmap = faulty_unmap,
         .free_bytes = faulty_free_bytes,
+        .rename_new = faulty_rename_new,
     };
     return f;
 }
@@ -615,7 +629,7 @@ find_rule(rk_disk_faulty *f, const char *call)
             return &f->rules[i];
         }
     }
-    RK_ASSERT(!"a call of this name");
+    RK_ASSERT(false && "a call of this name");
     return NULL;
 }
 
