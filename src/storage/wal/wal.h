@@ -37,6 +37,8 @@ void rk_wal_close(rk_wal *wal);
  * Appends one record of |parts| concatenated; returns when it is durable. |on_order|, when given, is called with the record's lsn
  * under the log's ordering lock, so calls happen in lsn order, before the record is written: it may take a ticket and fill in
  * bytes of |parts| (a timestamp that must follow the order of the log; lengths stay as they are), nothing more.
+ * That lock ranks RK_RANK_WORKER + 2: the callback may take locks that rank above it, and the caller holds none that does.
+ * When the append fails, its lsn is given to another record later: take the ticket back.
  * RK_EFENCED, RK_EIO, RK_EDISK_FULL: the record is not in the log and never will be (a poisoned tail is overwritten by recovery).
  */
 RK_MUST_CHECK rk_code rk_wal_append(rk_wal *wal, const rk_str *parts, size_t parts_len, void (*on_order)(void *user, uint64_t lsn), void *user,
