@@ -89,22 +89,41 @@ parse(rk_str raw)
     return d;
 }
 
-/* strtod() wants a terminator; a number too long for the stack copy is cut after more digits than
- * can matter. */
+/*
+ * |raw| with the terminator that strtod() wants. A number too long for |text| is cut after more
+ * digits than can matter in practice.
+ */
+static void
+terminate(char *text, size_t size, rk_str raw, decimal d)
+{
+    if (raw.len < size) {
+        memcpy(text, raw.data, raw.len);
+        text[raw.len] = '\0';
+        return;
+    }
+    int64_t exponent = RK_MAX(RK_MIN(d.exponent, 100000), -100000);
+    (void)snprintf(text, size, "%s%llue%lld", d.negative ? "-" : "", (unsigned long long)d.digits,
+                   (long long)exponent);
+}
+
+#define TEXT_MAX 1200
+
 static double
 slow_double(rk_str raw, decimal d)
 {
-    char text[1200];
+    char text[TEXT_MAX];
 
-    if (raw.len < sizeof(text)) {
-        memcpy(text, raw.data, raw.len);
-        text[raw.len] = '\0';
-        return strtod(text, NULL);
-    }
-    int64_t exponent = RK_MAX(RK_MIN(d.exponent, 100000), -100000);
-    (void)snprintf(text, sizeof(text), "%s%llue%lld", d.negative ? "-" : "",
-                   (unsigned long long)d.digits, (long long)exponent);
+    terminate(text, sizeof(text), raw, d);
     return strtod(text, NULL);
+}
+
+static float
+slow_float(rk_str raw, decimal d)
+{
+    char text[TEXT_MAX];
+
+    terminate(text, sizeof(text), raw, d);
+    return strtof(text, NULL);
 }
 
 static bool
@@ -152,10 +171,7 @@ rk_json_get_f32(rk_json_value v, float *out)
             return isfinite(low);
         }
     }
-    if (!rk_json_get_f64(v, &value)) {
-        return false;
-    }
-    *out = (float)value;
+    *out = slow_float(v.raw, d);
     return isfinite(*out);
 }
 
