@@ -24,7 +24,7 @@
 typedef struct rk_column {
     const rk_field *field;
     size_t rows;
-    const uint64_t *valid;   /* bit per row, set = not null; NULL: no nulls */
+    const uint64_t *valid;   /* bit per row, set = not null, whatever bits past the last row; NULL: no nulls */
     const void *data;
     const uint64_t *offsets; /* rows + 1 entries into |data|; NULL for fixed-size types */
 } rk_column;
@@ -73,6 +73,36 @@ RK_MUST_CHECK rk_code rk_field_data_pick(pb_schema_FieldData **out, const pb_sch
                                          const uint32_t *picks, size_t n, rk_arena *arena);
 /* |rows| times the default value, or null. */
 RK_MUST_CHECK rk_code rk_field_data_fill(pb_schema_FieldData **out, const rk_field *field, size_t rows, rk_arena *arena);
+
+/*
+ * Reads checked FieldData row by row into the layout of columns, for those who own the memory (growing segments). A null row of a field
+ * with a default value takes the default. Runs of rows without nulls go by memcpy.
+ */
+typedef struct rk_field_reader {
+    const rk_field *field;
+    const pb_schema_FieldData *data;
+    const uint8_t *values; /* payload, in the form of the message */
+    size_t width;
+    const bool *valid;     /* one per row; NULL: no nulls */
+    bool compact;          /* the payload skips null rows */
+    size_t rows;
+    size_t row;            /* next */
+    size_t slot;           /* next value of the payload */
+} rk_field_reader;
+
+/* Where rows go: fixed-size values to data[row * row bytes]; others to data[offsets[row]], offsets[row + 1] is written. */
+typedef struct rk_column_room {
+    void *data;
+    uint64_t *offsets;
+    uint64_t *valid; /* bits must be set; those of null rows are cleared. NULL when rk_field_reader_size() counted no nulls */
+    size_t row;
+} rk_column_room;
+
+void rk_field_reader_init(rk_field_reader *reader, const pb_schema_FieldData *data, const rk_field *field);
+void rk_field_reader_skip(rk_field_reader *reader, size_t n);
+/* Bytes (of variable-length types) and nulls among the next |n| rows. */
+void rk_field_reader_size(const rk_field_reader *reader, size_t n, size_t *bytes, size_t *nulls);
+void rk_field_reader_take(rk_field_reader *reader, size_t n, rk_column_room *room);
 
 /* A column being built: from FieldData pieces, or row by row from another column. Heap; not thread-safe. */
 typedef struct rk_column_builder rk_column_builder;

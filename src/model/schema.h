@@ -8,6 +8,8 @@
 #ifndef RK_MODEL_SCHEMA_H
 #define RK_MODEL_SCHEMA_H
 
+#include <stdatomic.h>
+
 #include "base/mem.h"
 #include "base/slice.h"
 #include "proto/schema.pb.h"
