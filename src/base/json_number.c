@@ -281,7 +281,7 @@ rk_json_format_f32(char *out, float value)
         /* rounding may carry: the length of the integer tells the true exponent */
         return lay_out(out, value < 0, digits, len, e - n + 1 + len);
     }
-    RK_ASSERT(!"nine digits tell any float");
+    RK_ASSERT(false); /* nine digits tell any float */
     return 0;
 }
 

@@ -135,7 +135,7 @@ store_varint(void *at, uint8_t kind, uint64_t value)
     case PB_KIND_MESSAGE:
         break;
     }
-    RK_DCHECK(!"not a varint kind");
+    RK_DCHECK(false); /* not a kind of varint */
 }
 
 static const pb_field_desc *
