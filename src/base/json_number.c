@@ -256,6 +256,29 @@ scale(double value, int exponent)
     return exponent < 0 ? value / powers[-exponent] : value * powers[exponent];
 }
 
+/*
+ * True when a reader of |rounded| * 10^|exponent| gets the float |magnitude|: surely so when a
+ * little less and a little more round to it as well. At the very middle between two floats they do
+ * not; there the product must be exact for the rounding to be known.
+ */
+static bool
+reads_back(double rounded, int exponent, double magnitude)
+{
+    double back = scale(rounded, exponent);
+    float low = (float)(back * (1.0 - SAFE));
+    float high = (float)(back * (1.0 + SAFE));
+
+    if (memcmp(&low, &high, sizeof(low)) == 0) {
+        return (double)low == magnitude;
+    }
+    if (exponent < -22 || exponent > 22 || (double)(float)back != magnitude) {
+        return false;
+    }
+    double rest = exponent < 0 ? fma(back, powers[-exponent], -rounded)
+                               : fma(rounded, powers[exponent], -back);
+    return fpclassify(rest) == FP_ZERO;
+}
+
 size_t
 rk_json_format_f32(char *out, float value)
 {
@@ -271,10 +294,7 @@ rk_json_format_f32(char *out, float value)
     int e = (int)floor(log10(magnitude));
     for (int n = magnitude < (double)FLT_MIN ? 1 : 6; n <= 9; n++) {
         double rounded = rint(scale(magnitude, n - 1 - e));
-        double back = scale(rounded, e - n + 1);
-        float low = (float)(back * (1.0 - SAFE));
-        float high = (float)(back * (1.0 + SAFE));
-        if (n < 9 && ((double)low != magnitude || (double)high != magnitude)) {
+        if (n < 9 && !reads_back(rounded, e - n + 1, magnitude)) {
             continue;
         }
         int len = snprintf(digits, sizeof(digits), "%u", (unsigned)rounded);
