@@ -297,9 +297,13 @@ rk_json_format_f32(char *out, float value)
         if (n < 9 && !reads_back(rounded, e - n + 1, magnitude)) {
             continue;
         }
-        int len = snprintf(digits, sizeof(digits), "%u", (unsigned)rounded);
+        char *first = digits + sizeof(digits);
+        for (uint32_t left = (uint32_t)rounded; left > 0; left /= 10) {
+            *--first = (char)('0' + left % 10);
+        }
+        int len = (int)(digits + sizeof(digits) - first);
         /* rounding may carry: the length of the integer tells the true exponent */
-        return lay_out(out, value < 0, digits, len, e - n + 1 + len);
+        return lay_out(out, value < 0, first, len, e - n + 1 + len);
     }
     RK_ASSERT(false); /* nine digits tell any float */
     return 0;
@@ -314,15 +318,18 @@ rk_json_format_f64(char *out, double value)
     if (value == 0) {
         return rk_json_format_f32(out, (float)value);
     }
-    for (int precision = 14; precision <= 16; precision++) {
+    for (int precision = fabs(value) < DBL_MIN ? 0 : 14; precision <= 16; precision++) {
         (void)snprintf(text, sizeof(text), "%.*e", precision, fabs(value));
         if (precision == 16 || strtod(text, NULL) == fabs(value)) {
             break;
         }
     }
     char *exponent = strchr(text, 'e');
-    size_t len = (size_t)(exponent - text) - 1; /* all but the point */
-    digits[0] = text[0];
-    memcpy(digits + 1, text + 2, len - 1);
+    size_t len = 0;
+    for (const char *p = text; p < exponent; p++) {
+        if (*p != '.') {
+            digits[len++] = *p;
+        }
+    }
     return lay_out(out, value < 0, digits, (int)len, (int)strtol(exponent + 1, NULL, 10) + 1);
 }

@@ -131,15 +131,17 @@ write_escape(rk_buf *out, unsigned char c)
     static const char letters[] = "\"\\bfnrt";
     const char *name = c ? strchr(names, c) : NULL;
 
+    if (c >= 0x80) {
+        rk_buf_append(out, "\xef\xbf\xbd", 3); /* part of ill-formed UTF-8 */
+        return;
+    }
     rk_buf_byte(out, '\\');
     if (name) {
         rk_buf_byte(out, (uint8_t)letters[name - names]);
-    } else if (c < 0x20) {
+    } else {
         rk_buf_append(out, "u00", 3);
         rk_buf_byte(out, (uint8_t)hex[c >> 4]);
         rk_buf_byte(out, (uint8_t)hex[c & 15]);
-    } else {
-        rk_buf_append(out, "ufffd", 5);
     }
 }
 

@@ -49,7 +49,11 @@ rk_alloc_zero(size_t count, size_t size_bytes)
     if (count == 0 || size_bytes == 0) {
         count = size_bytes = 1;
     }
-    return must_fail() ? NULL : calloc(count, size_bytes);
+    size_t total; /* calloc checks too, but the sanitizer's stops the program */
+    if (!rk_mul_ok(&total, count, size_bytes) || must_fail()) {
+        return NULL;
+    }
+    return calloc(count, size_bytes);
 }
 
 void *
