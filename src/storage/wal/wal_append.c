@@ -36,7 +36,7 @@ rk__wal_set_state_locked(rk_wal *wal, rk_code state, const char *text)
     rk_mutex_assert_held(&wal->lock);
     if (wal->state == RK_OK || (state == RK_EFENCED && wal->state != RK_EFENCED)) {
         wal->state = state;
-        snprintf(wal->state_text, sizeof(wal->state_text), "%s", text);
+        snprintf(wal->state_text, sizeof(wal->state_text), "%.500s", text);
     }
 }
 
