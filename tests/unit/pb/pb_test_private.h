@@ -5,7 +5,8 @@
 #ifndef RK_TESTS_PB_TEST_PRIVATE_H
 #define RK_TESTS_PB_TEST_PRIVATE_H
 
-/* clang-format off: cmocka.h needs the others before it */
+/* cmocka.h needs the others before it */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
