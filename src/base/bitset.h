@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A dense bitset over rows: words of 64 bits, bit i of word i/64. Bits at and past |nbits| are always zero.
- * In filters a set bit means "row passes"; in deletes "row is gone": the variable's name says which.
+ * A dense bitset over rows: words of 64 bits, bit i of word i/64. Bits at and past |nbits| are
+ * always zero. In filters a set bit means "row passes"; in deletes "row is gone": the variable's
+ * name says which.
  */
 #ifndef RK_BASE_BITSET_H
 #define RK_BASE_BITSET_H
@@ -21,7 +22,8 @@ rk_bitset_words(size_t nbits)
 
 RK_MUST_CHECK rk_code rk_bitset_init(rk_bitset *set, size_t nbits); /* all zero; heap */
 void rk_bitset_deinit(rk_bitset *set);
-RK_MUST_CHECK rk_code rk_bitset_init_arena(rk_bitset *set, size_t nbits, rk_arena *arena); /* no deinit */
+RK_MUST_CHECK rk_code rk_bitset_init_arena(rk_bitset *set, size_t nbits,
+                                           rk_arena *arena); /* no deinit */
 
 static inline bool
 rk_bitset_get(const rk_bitset *set, size_t i)

@@ -3,15 +3,16 @@
  * Every setting, once: code, parsing, limits and docs/configuration.md all come from this table.
  *
  * X(id, key, type, default, min, max, flags, help)
- *   type   TEXT, LIST (comma separated), SECRET (never printed), CHOICE (help starts with "a|b|c: "),
- *          BOOL, INT, FLOAT, SIZE (bytes; "512MiB", "8G" are accepted), DURATION (kept in ms; a bare
+ *   type   TEXT, LIST (comma separated), SECRET (never printed), CHOICE (help starts with "a|b|c:
+ * "), BOOL, INT, FLOAT, SIZE (bytes; "512MiB", "8G" are accepted), DURATION (kept in ms; a bare
  *          number counts in the unit the key had before: see the flags), FLAGS as below
  *   min, max  of INT, FLOAT, SIZE (bytes) and DURATION (ms); both 0: no bounds
  *   flags  R  may be changed while the server runs
  *          N  accepted because configurations in the field carry it; has no effect here
  *          S  DURATION: a bare number is seconds (otherwise milliseconds)
  *          M  SIZE: a bare number is MiB (otherwise bytes)
- * Keys are those of milvus.yaml; ours start with "redkite.". They compare without case, "_" and ".".
+ * Keys are those of milvus.yaml; ours start with "redkite.". They compare without case, "_" and
+ * ".".
  */
 #ifndef RK_BASE_CONFIG_TABLE_H
 #define RK_BASE_CONFIG_TABLE_H
@@ -107,8 +108,7 @@
 
 #define RK_CONFIG_PROXY(X)                                                                         \
     X(MAX_NAME_LENGTH, "proxy.maxNameLength", INT, "255", 1, 65535, R, "Longest name, in bytes.")  \
-    X(MAX_USERNAME_LENGTH, "proxy.maxUsernameLength", INT, "32", 1, 255, R,                        \
-      "Longest user name.")                                                                        \
+    X(MAX_USERNAME_LENGTH, "proxy.maxUsernameLength", INT, "32", 1, 255, R, "Longest user name.")  \
     X(MIN_PASSWORD_LENGTH, "proxy.minPasswordLength", INT, "6", 1, 72, R, "Shortest password.")    \
     X(MAX_PASSWORD_LENGTH, "proxy.maxPasswordLength", INT, "72", 6, 72, R, "Longest password.")    \
     X(MAX_FIELD_NUM, "proxy.maxFieldNum", INT, "256", 1, 4096, R, "Fields of a collection.")       \
@@ -152,8 +152,7 @@
       "Write one line per request.")                                                               \
     X(ACCESS_LOG_FILE, "proxy.accessLog.filename", TEXT, "", 0, 0, 0,                              \
       "File of the access log; empty: standard output.")                                           \
-    X(ACCESS_LOG_PATH, "proxy.accessLog.localPath", TEXT, "", 0, 0, 0,                             \
-      "Folder of the access log.")
+    X(ACCESS_LOG_PATH, "proxy.accessLog.localPath", TEXT, "", 0, 0, 0, "Folder of the access log.")
 
 #define RK_CONFIG_QUOTAS(X)                                                                        \
     X(LIMIT_NQ, "quotaAndLimits.limits.nq", INT, "16384", 1, 1048576, R,                           \

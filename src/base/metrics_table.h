@@ -2,9 +2,9 @@
 /*
  * Every metric, once: X(id, name, kind, labels, help).
  *
- * Kinds: COUNTER, GAUGE, HISTOGRAM (milliseconds unless the name says otherwise). Labels are a comma-separated
- * list of at most four names; a series is one set of values for them. Names are those that the dashboards of
- * the ecosystem draw; ours start with redkite_.
+ * Kinds: COUNTER, GAUGE, HISTOGRAM (milliseconds unless the name says otherwise). Labels are a
+ * comma-separated list of at most four names; a series is one set of values for them. Names are
+ * those that the dashboards of the ecosystem draw; ours start with redkite_.
  */
 #ifndef RK_BASE_METRICS_TABLE_H
 #define RK_BASE_METRICS_TABLE_H
@@ -36,8 +36,8 @@
       "time to decode results")                                                                    \
     X(PROXY_CACHE_HIT, "milvus_proxy_cache_hit_count", COUNTER, "node_id,cache_name,cache_state",  \
       "look-ups in the schema cache")                                                              \
-    X(PROXY_REQ_COUNT, "milvus_proxy_req_count", COUNTER,                                          \
-      "node_id,function_name,status,db_name", "requests")                                          \
+    X(PROXY_REQ_COUNT, "milvus_proxy_req_count", COUNTER, "node_id,function_name,status,db_name",  \
+      "requests")                                                                                  \
     X(PROXY_REQ_LATENCY, "milvus_proxy_req_latency", HISTOGRAM, "node_id,function_name",           \
       "time of a request")                                                                         \
     X(PROXY_REQ_QUEUE_LATENCY, "milvus_proxy_req_in_queue_latency", HISTOGRAM,                     \
@@ -95,16 +95,15 @@
       "load requests")                                                                             \
     X(QUERY_COORD_RELEASE_COUNT, "milvus_querycoord_release_req_count", COUNTER, "status",         \
       "release requests")                                                                          \
-    X(QUERY_COORD_LOAD_LATENCY, "milvus_querycoord_load_latency", HISTOGRAM, "",                   \
-      "time of a load")
+    X(QUERY_COORD_LOAD_LATENCY, "milvus_querycoord_load_latency", HISTOGRAM, "", "time of a load")
 
 #define RK_METRICS_WORKER(X)                                                                       \
-    X(QN_SEGMENTS, "milvus_querynode_segment_num", GAUGE, "node_id,db_name,collection_name,segment_state", \
-      "loaded segments")                                                                           \
-    X(QN_ENTITIES, "milvus_querynode_entity_num", GAUGE, "node_id,db_name,collection_name,segment_state", \
-      "loaded rows")                                                                               \
-    X(QN_ENTITY_SIZE, "milvus_querynode_entity_size", GAUGE, "node_id,db_name,collection_name,segment_state", \
-      "bytes of loaded rows")                                                                      \
+    X(QN_SEGMENTS, "milvus_querynode_segment_num", GAUGE,                                          \
+      "node_id,db_name,collection_name,segment_state", "loaded segments")                          \
+    X(QN_ENTITIES, "milvus_querynode_entity_num", GAUGE,                                           \
+      "node_id,db_name,collection_name,segment_state", "loaded rows")                              \
+    X(QN_ENTITY_SIZE, "milvus_querynode_entity_size", GAUGE,                                       \
+      "node_id,db_name,collection_name,segment_state", "bytes of loaded rows")                     \
     X(QN_SQ_COUNT, "milvus_querynode_sq_req_count", COUNTER, "node_id,query_type,status",          \
       "searches and queries on segments")                                                          \
     X(QN_SQ_LATENCY, "milvus_querynode_sq_req_latency", HISTOGRAM, "node_id,query_type",           \

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The seams: clock, randomness and disk, each a small table of functions chosen once in main(). Production
- * binds the real ones; tests bind ones that fail on the Nth call, forget what was not synced, or run on
- * virtual time. Object store, meta store, log and scheduler have seams of their own in their headers.
+ * The seams: clock, randomness and disk, each a small table of functions chosen once in main().
+ * Production binds the real ones; tests bind ones that fail on the Nth call, forget what was not
+ * synced, or run on virtual time. Object store, meta store, log and scheduler have seams of their
+ * own in their headers.
  *
  * Threads: every function of a seam may be called from any thread.
  */
@@ -43,8 +44,9 @@ typedef struct rk_map {
 } rk_map;
 
 /*
- * Errors of all: RK_EKEY_NOT_FOUND (no such file: never confused with "could not read"), RK_EEXISTS,
- * RK_EDISK_FULL (ENOSPC, EDQUOT), RK_EIO (all else, with path and errno text). Paths are NUL-terminated.
+ * Errors of all: RK_EKEY_NOT_FOUND (no such file: never confused with "could not read"),
+ * RK_EEXISTS, RK_EDISK_FULL (ENOSPC, EDQUOT), RK_EIO (all else, with path and errno text). Paths
+ * are NUL-terminated.
  */
 struct rk_disk {
     rk_code (*open)(rk_disk *d, rk_file **out, const char *path, unsigned flags, rk_err *err);
@@ -52,21 +54,27 @@ struct rk_disk {
     rk_code (*size)(rk_disk *d, rk_file *f, uint64_t *out, rk_err *err);
     /* Reads exactly |len| bytes; RK_EEOF when the file is shorter. */
     rk_code (*read)(rk_disk *d, rk_file *f, uint64_t offset, void *buf, size_t len, rk_err *err);
-    rk_code (*write)(rk_disk *d, rk_file *f, uint64_t offset, const void *buf, size_t len, rk_err *err);
-    rk_code (*allocate)(rk_disk *d, rk_file *f, uint64_t len, rk_err *err); /* preallocates, zero-filled */
+    rk_code (*write)(rk_disk *d, rk_file *f, uint64_t offset, const void *buf, size_t len,
+                     rk_err *err);
+    rk_code (*allocate)(rk_disk *d, rk_file *f, uint64_t len,
+                        rk_err *err); /* preallocates, zero-filled */
     rk_code (*truncate)(rk_disk *d, rk_file *f, uint64_t len, rk_err *err);
-    rk_code (*sync)(rk_disk *d, rk_file *f, rk_err *err); /* fdatasync; a failure poisons the file */
+    rk_code (*sync)(rk_disk *d, rk_file *f,
+                    rk_err *err); /* fdatasync; a failure poisons the file */
     rk_code (*sync_dir)(rk_disk *d, const char *path, rk_err *err);
     rk_code (*rename)(rk_disk *d, const char *from, const char *to, rk_err *err);
     rk_code (*remove)(rk_disk *d, const char *path, rk_err *err); /* file or empty folder */
-    rk_code (*mkdirs)(rk_disk *d, const char *path, rk_err *err); /* mode 0700, parents too, present is fine */
+    rk_code (*mkdirs)(rk_disk *d, const char *path,
+                      rk_err *err); /* mode 0700, parents too, present is fine */
     /* Calls |each| with every name in the folder except "." and ".."; stops at its first error. */
-    rk_code (*list)(rk_disk *d, const char *path, rk_code (*each)(void *user, const char *name, bool is_dir),
-                    void *user, rk_err *err);
+    rk_code (*list)(rk_disk *d, const char *path,
+                    rk_code (*each)(void *user, const char *name, bool is_dir), void *user,
+                    rk_err *err);
     rk_code (*map)(rk_disk *d, rk_map *out, const char *path, rk_err *err); /* read-only, shared */
     void (*unmap)(rk_disk *d, rk_map *map);
     rk_code (*free_bytes)(rk_disk *d, const char *path, uint64_t *out, rk_err *err);
-    /* As rename, but RK_EEXISTS when |to| is there: one step, also between processes. Counted as "rename". */
+    /* As rename, but RK_EEXISTS when |to| is there: one step, also between processes. Counted as
+     * "rename". */
     rk_code (*rename_new)(rk_disk *d, const char *from, const char *to, rk_err *err);
 };
 
@@ -83,19 +91,23 @@ const rk_random *rk_random_real(void);
 rk_disk *rk_disk_real(void);
 const rk_env *rk_env_real(void);
 
-/* A disk over |inner| for tests: remembers unsynced writes, can drop them, and fails the Nth call of a kind. */
+/* A disk over |inner| for tests: remembers unsynced writes, can drop them, and fails the Nth call
+ * of a kind. */
 typedef struct rk_disk_faulty rk_disk_faulty;
 rk_disk_faulty *rk_disk_faulty_new(rk_disk *inner);
 rk_disk *rk_disk_faulty_disk(rk_disk_faulty *f);
-/* |call| is "write", "sync", "allocate", "rename", "open", "map"...; from the |nth| (1-based) call after this
- * one on, |times| calls fail with |code|. One rule per kind of call; |times| 0 takes it away. */
-void rk_disk_faulty_fail(rk_disk_faulty *f, const char *call, uint64_t nth, uint64_t times, rk_code code);
+/* |call| is "write", "sync", "allocate", "rename", "open", "map"...; from the |nth| (1-based) call
+ * after this one on, |times| calls fail with |code|. One rule per kind of call; |times| 0 takes it
+ * away. */
+void rk_disk_faulty_fail(rk_disk_faulty *f, const char *call, uint64_t nth, uint64_t times,
+                         rk_code code);
 /* How many calls of this kind were made so far, failed ones included. */
 uint64_t rk_disk_faulty_calls(rk_disk_faulty *f, const char *call);
 /*
- * A power cut: takes back every write, size change, create, rename and remove that no sync has made durable.
- * With |seed| 0 all of them; else each 512-byte sector of a lost write survives by the toss of a coin. Files
- * open now only answer RK_EIO; close them. Fails only when the inner disk does.
+ * A power cut: takes back every write, size change, create, rename and remove that no sync has made
+ * durable. With |seed| 0 all of them; else each 512-byte sector of a lost write survives by the
+ * toss of a coin. Files open now only answer RK_EIO; close them. Fails only when the inner disk
+ * does.
  */
 RK_MUST_CHECK rk_code rk_disk_faulty_crash(rk_disk_faulty *f, uint64_t seed);
 void rk_disk_faulty_free(rk_disk_faulty *f);

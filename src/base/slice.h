@@ -37,11 +37,12 @@ rk_str_is(rk_str a, const char *text)
     return rk_str_eq(a, rk_str_from(text));
 }
 
-int rk_str_cmp(rk_str a, rk_str b);             /* bytewise, shorter first on a common prefix */
-rk_str rk_str_trim(rk_str s);                   /* without ASCII blanks at both ends */
+int rk_str_cmp(rk_str a, rk_str b); /* bytewise, shorter first on a common prefix */
+rk_str rk_str_trim(rk_str s);       /* without ASCII blanks at both ends */
 bool rk_str_starts(rk_str s, const char *text);
 bool rk_str_ends(rk_str s, const char *text);
-/* Whole-string numbers; false on empty, junk, overflow. rk_str_to_bool accepts 1,t,T,TRUE,true,True and the false forms. */
+/* Whole-string numbers; false on empty, junk, overflow. rk_str_to_bool accepts 1,t,T,TRUE,true,True
+ * and the false forms. */
 bool rk_str_to_i64(rk_str s, int64_t *out);
 bool rk_str_to_u64(rk_str s, uint64_t *out);
 bool rk_str_to_f64(rk_str s, double *out);
@@ -49,15 +50,45 @@ bool rk_str_to_bool(rk_str s, bool *out);
 /* Bytes of the first ill-formed sequence, or SIZE_MAX when |s| is valid UTF-8. */
 size_t rk_utf8_invalid_at(rk_str s);
 
-static inline uint16_t rk_get_u16le(const void *p) { uint16_t v; memcpy(&v, p, sizeof(v)); return v; }
-static inline uint32_t rk_get_u32le(const void *p) { uint32_t v; memcpy(&v, p, sizeof(v)); return v; }
-static inline uint64_t rk_get_u64le(const void *p) { uint64_t v; memcpy(&v, p, sizeof(v)); return v; }
-static inline void rk_put_u16le(void *p, uint16_t v) { memcpy(p, &v, sizeof(v)); }
-static inline void rk_put_u32le(void *p, uint32_t v) { memcpy(p, &v, sizeof(v)); }
-static inline void rk_put_u64le(void *p, uint64_t v) { memcpy(p, &v, sizeof(v)); }
+static inline uint16_t
+rk_get_u16le(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+static inline uint32_t
+rk_get_u32le(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+static inline uint64_t
+rk_get_u64le(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+static inline void
+rk_put_u16le(void *p, uint16_t v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+static inline void
+rk_put_u32le(void *p, uint32_t v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+static inline void
+rk_put_u64le(void *p, uint64_t v)
+{
+    memcpy(p, &v, sizeof(v));
+}
 
-/* Growable bytes. Zero-initialised is empty. On failure the buffer is unchanged and |failed| sticks, so a
- * writer may append many times and check once. One thread at a time. */
+/* Growable bytes. Zero-initialised is empty. On failure the buffer is unchanged and |failed|
+ * sticks, so a writer may append many times and check once. One thread at a time. */
 typedef struct rk_buf {
     uint8_t *data; /* owned */
     size_t len;

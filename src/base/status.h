@@ -2,10 +2,10 @@
 /*
  * Result codes and the error sentence of a request.
  *
- * A function that can fail returns rk_code: RK_OK is 0, the rest are negative. The value of a code is
- * minus the number the public API shows to clients, so that a code read in a log can be looked up in
- * the API's own table. A client sees the code and a sentence; the sentence is written where the
- * facts are, into the request's rk_err.
+ * A function that can fail returns rk_code: RK_OK is 0, the rest are negative. The value of a code
+ * is minus the number the public API shows to clients, so that a code read in a log can be looked
+ * up in the API's own table. A client sees the code and a sentence; the sentence is written where
+ * the facts are, into the request's rk_err.
  */
 #ifndef RK_BASE_STATUS_H
 #define RK_BASE_STATUS_H
@@ -18,8 +18,9 @@
 #define RK_F_INPUT     2u /* the caller's mistake by nature */
 
 /*
- * X(name, public code, legacy enum, gRPC status when it must travel as one, HTTP status, flags, base text)
- * The legacy enum is milvus.proto.common.ErrorCode. The base text is what the public API prints for it.
+ * X(name, public code, legacy enum, gRPC status when it must travel as one, HTTP status, flags,
+ * base text) The legacy enum is milvus.proto.common.ErrorCode. The base text is what the public API
+ * prints for it.
  */
 #define RK_CODES(X)                                                                                \
     X(ENOT_READY, 1, 56, 14, 503, RK_F_RETRIABLE, "service not ready")                             \
@@ -72,8 +73,7 @@
       "can only accept json format request, the request body should be nil, however {} is valid")  \
     X(EREST_MISSING, 1802, 1, 3, 200, RK_F_INPUT, "missing required parameters")                   \
     X(EREST_MARSHAL, 1803, 1, 13, 200, RK_F_NONE, "fail to marshal collection schema")             \
-    X(EREST_INSERT_DATA, 1804, 1, 3, 200, RK_F_INPUT,                                              \
-      "fail to deal the insert data")                                                              \
+    X(EREST_INSERT_DATA, 1804, 1, 3, 200, RK_F_INPUT, "fail to deal the insert data")              \
     X(ESEGCORE, 2000, 1, 13, 500, RK_F_NONE, "segcore error")                                      \
     X(EQUERY_PLAN, 2201, 1, 3, 400, RK_F_INPUT, "query plan failed")                               \
     X(ENOT_SUPPORTED, 3000, 1, 12, 501, RK_F_NONE, "unsupported operation")                        \
@@ -93,16 +93,17 @@ typedef enum rk_code {
 } rk_code;
 
 typedef struct rk_code_info {
-    const char *name;  /* "ECOLLECTION_NOT_FOUND" */
-    const char *text;  /* base text */
-    int32_t number;    /* public code */
-    int32_t legacy;    /* milvus.proto.common.ErrorCode */
-    int32_t grpc;      /* gRPC status */
-    int32_t http;      /* HTTP status */
-    uint32_t flags;    /* RK_F_* */
+    const char *name; /* "ECOLLECTION_NOT_FOUND" */
+    const char *text; /* base text */
+    int32_t number;   /* public code */
+    int32_t legacy;   /* milvus.proto.common.ErrorCode */
+    int32_t grpc;     /* gRPC status */
+    int32_t http;     /* HTTP status */
+    uint32_t flags;   /* RK_F_* */
 } rk_code_info;
 
-/* The table row of |code|; RK_OK and unknown codes have rows too ("OK", "unexpected error"). Any thread. */
+/* The table row of |code|; RK_OK and unknown codes have rows too ("OK", "unexpected error"). Any
+ * thread. */
 const rk_code_info *rk_code_get_info(rk_code code);
 
 /* The code whose public number is |number|; RK_EUNEXPECTED when there is none. */
@@ -131,7 +132,8 @@ rk_code rk_fail_tail(rk_err *err, rk_code code, const char *fmt, ...) RK_PRINTF(
 /* Puts "<context>: " before the sentence already in |err|, keeps the code, and returns it. */
 rk_code rk_err_wrap(rk_err *err, const char *fmt, ...) RK_PRINTF(2, 3);
 
-/* Marks the error as caused by the caller's own input (extra_info is_input_error). Returns its code. */
+/* Marks the error as caused by the caller's own input (extra_info is_input_error). Returns its
+ * code. */
 rk_code rk_err_input(rk_err *err);
 
 void rk_err_clear(rk_err *err);
