@@ -84,7 +84,7 @@ void
 rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to, size_t row_base,
          const rk_bitset *filter, const rk__range *range, rk__heap *heap)
 {
-    uint32_t rows[BLOCK];
+    uint32_t rows[BLOCK] = {0};
     size_t n = 0;
 
     if (heap->cap == 0 || from >= to) {

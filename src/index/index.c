@@ -17,6 +17,7 @@ verbs_of(rk__kind_id kind)
     case RK__KIND_BIN_FLAT:
         return &rk__flat_verbs;
     case RK__KIND_HNSW:
+        return &rk__hnsw_verbs;
     case RK__KIND_IVF_FLAT:
     case RK__KIND_BIN_IVF_FLAT:
         break;

@@ -178,7 +178,6 @@ is_auto(rk_str name)
 rk__kind_id
 rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows)
 {
-    RK_UNUSED(rows);
     if (!is_auto(index_type)) {
         const kind_spec *spec = find_kind(index_type);
         return spec ? spec->id : 0;
@@ -189,7 +188,7 @@ rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows)
     case T_SPARSE:
         return RK__KIND_SPARSE_INVERTED;
     default:
-        return RK__KIND_FLAT;
+        return rows < 1024 ? RK__KIND_FLAT : RK__KIND_HNSW;
     }
 }
 

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The data file that ann.c writes and both search programs read: six u32 (base rows, query rows,
+ * dim, k, metric 0 L2 or 1 cosine, 0), base vectors (f32), query vectors (f32), and for every query
+ * the row numbers of its k nearest (u32). Cosine data is stored normalised, so that a library that
+ * only has L2 or inner product answers the same question.
+ */
+#ifndef RK_BENCH_ANN_DATA_H
+#define RK_BENCH_ANN_DATA_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct ann_data {
+    uint32_t rows;
+    uint32_t queries;
+    uint32_t dim;
+    uint32_t k;
+    uint32_t metric;
+    uint32_t zero;
+    float *base;
+    float *query;
+    uint32_t *truth;
+} ann_data;
+
+static inline double
+ann_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static inline void
+ann_die(const char *what)
+{
+    fprintf(stderr, "ann: %s\n", what);
+    exit(1);
+}
+
+static inline void *
+ann_read(FILE *file, size_t bytes)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, (size_t)2 << 20, bytes + 64) != 0 || fread(p, 1, bytes, file) != bytes) {
+        ann_die("short data file");
+    }
+    return p;
+}
+
+static inline ann_data
+ann_load(const char *path)
+{
+    ann_data d;
+    FILE *file = fopen(path, "rb");
+    if (!file || fread(&d, 24, 1, file) != 1) {
+        ann_die("no data file");
+    }
+    d.base = (float *)ann_read(file, (size_t)d.rows * d.dim * 4);
+    d.query = (float *)ann_read(file, (size_t)d.queries * d.dim * 4);
+    d.truth = (uint32_t *)ann_read(file, (size_t)d.queries * d.k * 4);
+    fclose(file);
+    return d;
+}
+
+static inline double
+ann_recall(const ann_data *d, const uint32_t *found, uint32_t query)
+{
+    uint32_t hit = 0;
+    for (uint32_t i = 0; i < d->k; i++) {
+        for (uint32_t j = 0; j < d->k; j++) {
+            hit += found[i] == d->truth[(size_t)query * d->k + j];
+        }
+    }
+    return (double)hit / d->k;
+}
+
+#endif

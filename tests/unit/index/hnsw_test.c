@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The graph: recall floors per type and metric, walking on codes and on vectors; filters of every
+ * density never return a masked row and return k whenever k pass; equal rows, far clusters and rows
+ * that are not finite; range search; images; cancel and budget.
+ */
+#include "index/hnsw.h"
+
+#include <pthread.h>
+
+#include "index_testing.h"
+
+enum { ROWS = 6000, K = 10, QUERIES = 30 };
+
+typedef struct hnsw_case {
+    rk_vector_type type;
+    rk_metric metric;
+    uint32_t dim;
+    double recall_min;
+} hnsw_case;
+
+static const hnsw_case cases[] = {
+    {RK_VEC_F32, RK_METRIC_L2, 48, 0.97},          {RK_VEC_F32, RK_METRIC_IP, 48, 0.95},
+    {RK_VEC_F32, RK_METRIC_COSINE, 33, 0.97},      {RK_VEC_F16, RK_METRIC_L2, 40, 0.97},
+    {RK_VEC_F16, RK_METRIC_COSINE, 32, 0.97},      {RK_VEC_BF16, RK_METRIC_IP, 40, 0.95},
+    {RK_VEC_I8, RK_METRIC_L2, 50, 0.97},           {RK_VEC_I8, RK_METRIC_COSINE, 64, 0.97},
+    {RK_VEC_I8, RK_METRIC_IP, 64, 0.95},           {RK_VEC_BINARY, RK_METRIC_HAMMING, 256, 0.75},
+    {RK_VEC_BINARY, RK_METRIC_JACCARD, 256, 0.75},
+};
+static const double densities[] = {1.0, 0.6, 0.2, 0.05, 0.004, 0.0};
+
+static rk_param hnsw_params[2];
+
+static rk_params
+params_of(const char *m, const char *ef_construction)
+{
+    hnsw_params[0] = (rk_param){RK_STR("M"), rk_str_from(m)};
+    hnsw_params[1] = (rk_param){RK_STR("efConstruction"), rk_str_from(ef_construction)};
+    return (rk_params){hnsw_params, 2};
+}
+
+static rk_index *
+build(const rk_vectors *v, rk_metric metric, const rk_parallel *parallel)
+{
+    rk_build_options options = {
+        .metric = metric, .params = params_of("12", "100"), .parallel = parallel, .seed = 3};
+    rk_index *index = NULL;
+    rk_err err = {0};
+
+    if (rk_index_build(&index, RK_STR("HNSW"), v, &options, &err) != RK_OK) {
+        fail_msg("%s", err.text);
+    }
+    return index;
+}
+
+static double
+recall_of(const rk_hit *hits, uint32_t n, const rk__near *truth, uint32_t k)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = 0; j < k; j++) {
+            found += hits[i].row == truth[j].row;
+        }
+    }
+    return k > 0 ? (double)found / k : 1;
+}
+
+/* Recall over all queries under one filter; checks what must hold for each answer. */
+static double
+search_all(const rk_index *index, const rk_vectors *v, rk_metric metric, const uint8_t *queries,
+           const rk_bitset *filter, const char *ef_text)
+{
+    rk_arena *arena = rk_arena_new(0);
+    rk__near *truth = rk_alloc(v->rows * sizeof(*truth));
+    size_t bytes = rk_vector_bytes(v->type, v->dim);
+    rk_param ef = {RK_STR("ef"), rk_str_from(ef_text)};
+    size_t passing = filter ? rk_bitset_count(filter) : v->rows;
+    double recall = 0;
+
+    for (size_t q = 0; q < QUERIES; q++) {
+        rk_search_options options = {
+            .k = K, .params = {&ef, 1}, .filter = filter, .filter_count = passing, .arena = arena};
+        rk_hit hits[K];
+        rk_hit flat[K];
+        uint32_t n = 0;
+        uint32_t n_flat = 0;
+        const uint8_t *query = queries + q * bytes;
+        size_t n_truth = testing_truth(v, metric, query, bytes, filter, truth);
+
+        assert_int_equal(rk_index_search(index, query, bytes, &options, hits, &n, NULL), RK_OK);
+        assert_int_equal(n, RK_MIN((size_t)K, n_truth));
+        assert_int_equal(rk_flat_search(v, 0, metric, query, bytes, &options, flat, &n_flat, NULL),
+                         RK_OK);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(!filter || rk_bitset_get(filter, hits[i].row));
+            for (uint32_t j = 0; j < i; j++) {
+                assert_int_not_equal(hits[i].row, hits[j].row);
+            }
+            for (uint32_t j = 0; j < n_flat; j++) { /* one pair, one score */
+                assert_true(hits[i].row != flat[j].row || hits[i].score == flat[j].score);
+            }
+        }
+        recall += recall_of(hits, n, truth, (uint32_t)RK_MIN((size_t)K, n_truth));
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+    rk_free(truth);
+    return recall / QUERIES;
+}
+
+static rk_code
+append(void *user, const void *data, size_t len, rk_err *err)
+{
+    RK_UNUSED(err);
+    rk_buf_append(user, data, len);
+    return RK_OK;
+}
+
+static void
+test_recall_and_filters(void **state)
+{
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        const hnsw_case *c = &cases[i];
+        void *data = testing_dense(c->type, c->dim, ROWS, 10, 11);
+        uint8_t *queries = testing_dense(c->type, c->dim, QUERIES, 10, 12);
+        rk_vectors v = {c->type, c->dim, ROWS, data, NULL};
+        rk_index *index = build(&v, c->metric, NULL);
+        const rk__hnsw *graph = index->impl;
+
+        assert_true((graph->codes.data != NULL) ==
+                    (c->type != RK_VEC_I8 && c->type != RK_VEC_BINARY));
+        for (size_t d = 0; d < RK_COUNT(densities); d++) {
+            rk_bitset filter;
+            testing_filter(&filter, ROWS, densities[d], 40 + d);
+            double recall = search_all(index, &v, c->metric, queries, &filter, "64");
+            if (recall < c->recall_min) {
+                fail_msg("type %d %s density %g: recall %.3f under %.3f", (int)c->type,
+                         rk_metric_name(c->metric), densities[d], recall, c->recall_min);
+            }
+            recall = search_all(index, &v, c->metric, queries, &filter,
+                                "24"); /* small enough to walk under the filter */
+            if (recall < c->recall_min - 0.08) {
+                fail_msg("type %d %s density %g ef 24: recall %.3f", (int)c->type,
+                         rk_metric_name(c->metric), densities[d], recall);
+            }
+            rk_bitset_deinit(&filter);
+        }
+
+        /* The image gives the same answers. */
+        rk_buf buf = {0};
+        rk_index *opened = NULL;
+        rk_err err = {0};
+        rk_arena *arena = rk_arena_new(0);
+        assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+        char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
+        assert_non_null(image);
+        memcpy(image, buf.data, buf.len);
+        if (rk_index_open(&opened, (rk_str){image, buf.len}, &v, NULL, &err) != RK_OK) {
+            fail_msg("%s", err.text);
+        }
+        assert_int_equal(rk_index_verify(opened, &err), RK_OK);
+        size_t bytes = rk_vector_bytes(c->type, c->dim);
+        for (size_t q = 0; q < QUERIES; q++) {
+            rk_search_options options = {.k = K, .arena = arena};
+            rk_hit a[K];
+            rk_hit b[K];
+            uint32_t na = 0;
+            uint32_t nb = 0;
+            assert_int_equal(
+                rk_index_search(index, queries + q * bytes, bytes, &options, a, &na, &err), RK_OK);
+            assert_int_equal(
+                rk_index_search(opened, queries + q * bytes, bytes, &options, b, &nb, &err), RK_OK);
+            assert_int_equal(na, nb);
+            assert_memory_equal(a, b, na * sizeof(*a));
+        }
+        rk_index_free(opened);
+        image[buf.len / 2] ^= 1;
+        assert_int_equal(rk_index_open(&opened, (rk_str){image, buf.len}, &v, NULL, &err),
+                         RK_ECORRUPT);
+        rk_arena_free(arena);
+        rk_buf_deinit(&buf);
+        rk_free(image);
+        rk_index_free(index);
+        rk_free(data);
+        rk_free(queries);
+    }
+}
+
+/* One huge component stretches the scale of the codes, so the walk must fall back to the vectors.
+ */
+static void
+test_outlier_switches_codes_off(void **state)
+{
+    float *data = testing_dense(RK_VEC_F32, 32, ROWS, 10, 13);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 32, QUERIES, 10, 14);
+    rk_vectors v = {RK_VEC_F32, 32, ROWS, data, NULL};
+
+    RK_UNUSED(state);
+    data[17 * 32 + 5] = 1e6f;
+    rk_index *index = build(&v, RK_METRIC_L2, NULL);
+    const rk__hnsw *graph = index->impl;
+    assert_null(graph->codes.data);
+    assert_true(search_all(index, &v, RK_METRIC_L2, queries, NULL, "64") >= 0.97);
+    rk_index_free(index);
+    rk_free(data);
+    rk_free(queries);
+}
+
+static void
+test_equal_rows_and_far_clusters(void **state)
+{
+    enum { N = 12000, DIM = 16 };
+    float *data = rk_alloc(N * DIM * sizeof(float));
+    rk_vectors v = {RK_VEC_F32, DIM, N, data, NULL};
+    rk_arena *arena = rk_arena_new(0);
+    testing_rng rng = {4};
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    assert_non_null(data);
+    for (size_t r = 0; r < N;
+         r++) { /* 10,000 equal rows, then 200 tight clusters of 10 far from each other */
+        for (size_t i = 0; i < DIM; i++) {
+            size_t cluster = (r - 10000) / 10;
+            data[r * DIM + i] = r < 10000 ? 1.0f
+                                          : (float)(rk_hash_u64(cluster * 16 + i + 1) % 20000) +
+                                                0.01f * testing_gauss(&rng);
+        }
+    }
+    rk_index *index = build(&v, RK_METRIC_L2, NULL);
+    rk_search_options options = {.k = 100, .arena = arena};
+    rk_hit hits[100];
+    uint32_t n = 0;
+    float query[DIM];
+    for (size_t i = 0; i < DIM; i++) {
+        query[i] = 1.0f;
+    }
+    assert_int_equal(rk_index_search(index, query, sizeof(query), &options, hits, &n, &err), RK_OK);
+    assert_int_equal(n, 100);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(hits[i].row, i); /* all equal: ties by row */
+    }
+    options.k = 10;
+    uint32_t lost = 0;
+    for (size_t c = 0; c < 200; c++) {
+        assert_int_equal(rk_index_search(index, data + (10000 + c * 10) * DIM, sizeof(query),
+                                         &options, hits, &n, &err),
+                         RK_OK);
+        assert_int_equal(n, 10);
+        for (uint32_t i = 0; i < n; i++) {
+            lost += (hits[i].row - 10000) / 10 != c;
+        }
+        rk_arena_reset(arena);
+    }
+    if (lost > 20) {
+        fail_msg("%u of 2000 neighbours in far clusters were lost", lost);
+    }
+    /* Masked chain: only the last of the equal rows passes. */
+    rk_bitset filter;
+    testing_filter(&filter, N, 0.3, 5);
+    for (size_t r = 0; r < 9999; r++) {
+        rk_bitset_clear(&filter, r);
+    }
+    rk_bitset_set(&filter, 9999);
+    options.filter = &filter;
+    options.filter_count = rk_bitset_count(&filter);
+    options.k = 1;
+    assert_int_equal(rk_index_search(index, query, sizeof(query), &options, hits, &n, &err), RK_OK);
+    assert_int_equal(hits[0].row, 9999);
+    rk_bitset_deinit(&filter);
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_free(data);
+}
+
+static void
+test_not_finite(void **state)
+{
+    float *data = testing_dense(RK_VEC_F32, 8, 2000, 4, 15);
+    rk_vectors v = {RK_VEC_F32, 8, 2000, data, NULL};
+    rk_arena *arena = rk_arena_new(0);
+    rk_search_options options = {.k = 2000, .arena = arena};
+    rk_hit *hits = rk_alloc(2000 * sizeof(*hits));
+    uint32_t n = 0;
+
+    RK_UNUSED(state);
+    for (size_t r = 0; r < 2000; r += 10) {
+        data[r * 8 + r % 8] = r % 20 ? NAN : INFINITY;
+    }
+    rk_index *index = build(&v, RK_METRIC_L2, NULL);
+    assert_int_equal(rk_index_search(index, data + 8, 32, &options, hits, &n, NULL), RK_OK);
+    assert_int_equal(n, 1900); /* infinity is a distance, NaN is none */
+    assert_int_equal(hits[0].row, 1);
+    assert_int_equal(rk_index_search(index, data, 32, &options, hits, &n, NULL),
+                     RK_OK); /* a query with infinity */
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_free(hits);
+    rk_free(data);
+}
+
+static void
+test_range(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 24, ROWS, 8, 16);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 24, QUERIES, 8, 17);
+    rk_vectors v = {RK_VEC_F32, 24, ROWS, data, NULL};
+    rk_index *index = build(&v, RK_METRIC_L2, NULL);
+    rk_arena *arena = rk_arena_new(0);
+    rk__near *truth = rk_alloc(ROWS * sizeof(*truth));
+    rk_hit hits[200];
+    uint32_t n = 0;
+    size_t found = 0;
+    size_t wanted = 0;
+
+    RK_UNUSED(state);
+    for (size_t q = 0; q < QUERIES; q++) {
+        (void)testing_truth(&v, RK_METRIC_L2, queries + q * 96, 96, NULL, truth);
+        size_t from = q * 3;
+        size_t to = from + 5 + q;
+        rk_param ef = {RK_STR("ef"), RK_STR("30")}; /* small enough to walk, and to have to grow */
+        rk_search_options options = {.k = 50,
+                                     .params = {&ef, 1},
+                                     .arena = arena,
+                                     .range = true,
+                                     .radius = truth[to].key,
+                                     .has_range_filter = true,
+                                     .range_filter = truth[from].key};
+        assert_int_equal(rk_index_search(index, queries + q * 96, 96, &options, hits, &n, NULL),
+                         RK_OK);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(hits[i].score < options.radius && hits[i].score >= options.range_filter);
+        }
+        found += n;
+        wanted += RK_MIN(to - from, (size_t)50);
+        rk_arena_reset(arena);
+    }
+    if ((double)found < 0.97 * (double)wanted) {
+        fail_msg("range search found %zu of %zu", found, wanted);
+    }
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_free(truth);
+    rk_free(data);
+    rk_free(queries);
+}
+
+static void
+test_cancel_and_budget(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 24, 2000, 8, 18);
+    rk_vectors v = {RK_VEC_F32, 24, 2000, data, NULL};
+    _Atomic(bool) cancel = true;
+    rk_mem *mem = rk_mem_new(NULL, "test", 100000);
+    rk_index *index = NULL;
+    rk_err err = {0};
+    rk_build_options options = {.metric = RK_METRIC_L2, .cancel = &cancel};
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err), RK_ECANCELLED);
+    assert_null(index);
+    options.cancel = NULL;
+    options.mem = mem;
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err), RK_ENOMEM);
+    assert_null(index);
+    assert_true(rk_mem_used(mem) == 0);
+    rk_mem_free(mem);
+    mem = rk_mem_new(NULL, "test", 100000000);
+    options.mem = mem;
+    _Atomic(uint64_t) done = 0;
+    options.rows_done = &done;
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err), RK_OK);
+    assert_true(done == 2000);
+    rk_index_info info;
+    rk_index_get_info(index, &info);
+    assert_string_equal(info.kind, "HNSW");
+    assert_true(info.memory_bytes >= rk_mem_used(mem) && rk_mem_used(mem) > 2000 * 64);
+    rk_index_free(index);
+    assert_true(rk_mem_used(mem) == 0);
+    rk_mem_free(mem);
+    rk_free(data);
+}
+
+/* Every allocation of build, save, open and search fails once; each time the answer is RK_ENOMEM
+ * and nothing leaks. */
+static void
+test_failing_allocations(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 8, 300, 4, 19);
+    rk_vectors v = {RK_VEC_F32, 8, 300, data, NULL};
+    rk_build_options options = {.metric = RK_METRIC_COSINE};
+    rk_err err = {0};
+    int64_t at = 0;
+
+    RK_UNUSED(state);
+    for (;; at++) {
+        rk_index *index = NULL;
+        rk_alloc_fail_after(at);
+        rk_code code = rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err);
+        rk_alloc_fail_after(-1);
+        if (code == RK_OK) {
+            rk_index_free(index);
+            break;
+        }
+        assert_int_equal(code, RK_ENOMEM);
+        assert_null(index);
+        assert_true(at < 1000);
+    }
+    assert_true(at > 5);
+    rk_free(data);
+}
+
+typedef struct pool_job {
+    size_t n;
+    void (*fn)(void *, size_t);
+    void *arg;
+    _Atomic(size_t) next;
+} pool_job;
+
+static void *
+pool_main(void *arg)
+{
+    pool_job *job = arg;
+    for (size_t i = atomic_fetch_add(&job->next, 1); i < job->n;
+         i = atomic_fetch_add(&job->next, 1)) {
+        job->fn(job->arg, i);
+    }
+    return NULL;
+}
+
+static void
+pool_run(void *self, size_t n, void (*fn)(void *, size_t), void *arg)
+{
+    pool_job job = {.n = n, .fn = fn, .arg = arg};
+    pthread_t threads[3];
+
+    RK_UNUSED(self);
+    for (size_t i = 0; i < RK_COUNT(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, pool_main, &job), 0);
+    }
+    pool_main(&job);
+    for (size_t i = 0; i < RK_COUNT(threads); i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+typedef struct search_thread {
+    const rk_index *index;
+    const rk_vectors *v;
+    const uint8_t *queries;
+    double recall;
+} search_thread;
+
+static void *
+search_main(void *arg)
+{
+    search_thread *t = arg;
+    t->recall = search_all(t->index, t->v, RK_METRIC_L2, t->queries, NULL, "64");
+    return NULL;
+}
+
+static void
+test_parallel_build_and_search(void **state)
+{
+    rk_parallel parallel = {.run = pool_run, .width = 4};
+    void *data = testing_dense(RK_VEC_F32, 32, 3000, 10, 20);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 32, QUERIES, 10, 21);
+    rk_vectors v = {RK_VEC_F32, 32, 3000, data, NULL};
+    rk_index *index = build(&v, RK_METRIC_L2, &parallel);
+    search_thread jobs[3];
+    pthread_t threads[3];
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i] = (search_thread){index, &v, queries, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, search_main, &jobs[i]), 0);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(jobs[i].recall >= 0.97);
+    }
+    rk_index_free(index);
+    rk_free(data);
+    rk_free(queries);
+}
+
+static void
+test_one_thread_is_deterministic(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 16, 2000, 8, 22);
+    rk_vectors v = {RK_VEC_F32, 16, 2000, data, NULL};
+    rk_buf images[2] = {{0}, {0}};
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < 2; i++) {
+        rk_index *index = build(&v, RK_METRIC_COSINE, NULL);
+        assert_int_equal(rk_index_save(index, append, &images[i], NULL), RK_OK);
+        rk_index_free(index);
+    }
+    assert_int_equal(images[0].len, images[1].len);
+    assert_memory_equal(images[0].data, images[1].data, images[0].len);
+    rk_buf_deinit(&images[0]);
+    rk_buf_deinit(&images[1]);
+    rk_free(data);
+}
+
+static void
+test_tiny(void **state)
+{
+    static const size_t sizes[] = {0, 1, 2, 3};
+    const float data[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    rk_arena *arena = rk_arena_new(0);
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(sizes); i++) {
+        rk_vectors v = {RK_VEC_F32, 2, sizes[i], data, NULL};
+        rk_index *index = build(&v, RK_METRIC_COSINE, NULL);
+        rk_search_options options = {.k = 5, .arena = arena};
+        rk_hit hits[5];
+        uint32_t n = 9;
+        assert_int_equal(rk_index_search(index, data, 8, &options, hits, &n, NULL), RK_OK);
+        assert_int_equal(n, sizes[i]);
+        rk_index_free(index);
+    }
+    rk_arena_free(arena);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_recall_and_filters),
+        cmocka_unit_test(test_outlier_switches_codes_off),
+        cmocka_unit_test(test_equal_rows_and_far_clusters),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_cancel_and_budget),
+        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_parallel_build_and_search),
+        cmocka_unit_test(test_one_thread_is_deterministic),
+        cmocka_unit_test(test_tiny),
+    };
+
+    rk_kernels_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
