@@ -77,3 +77,20 @@ function(rk_fuzz_target name)
   endif()
   target_link_libraries(${name} PRIVATE rk_flags ${arg_DEPS} ${arg_LIBS})
 endfunction()
+
+# rk_program(NAME SOURCES main.c ... DEPS ...): a program of ours, at the root of the build folder. Release builds are
+# stripped; their symbols lie beside them as NAME.debug, found by debuggers through a link in the binary.
+function(rk_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE rk_flags ${arg_DEPS} ${arg_LIBS})
+  target_compile_options(${name} PRIVATE ${RK_WARNINGS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT RK_SANITIZE AND CMAKE_OBJCOPY AND CMAKE_STRIP)
+    add_custom_command(TARGET ${name} POST_BUILD
+      COMMAND ${CMAKE_OBJCOPY} --only-keep-debug $<TARGET_FILE:${name}> $<TARGET_FILE:${name}>.debug
+      COMMAND ${CMAKE_STRIP} $<TARGET_FILE:${name}>
+      COMMAND ${CMAKE_OBJCOPY} --add-gnu-debuglink=${name}.debug $<TARGET_FILE:${name}>
+      WORKING_DIRECTORY $<TARGET_FILE_DIR:${name}> VERBATIM)
+  endif()
+endfunction()

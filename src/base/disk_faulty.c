@@ -23,8 +23,9 @@
     X(open)                                                                                        \
     X(size)                                                                                        \
     X(read)                                                                                        \
-    X(write) X(allocate) X(truncate) X(sync) X(sync_dir) X(rename) X(remove) X(mkdirs) X(list)     \
-        X(map) X(free_bytes)
+    X(write)                                                                                       \
+    X(allocate)                                                                                    \
+    X(truncate) X(sync) X(sync_dir) X(rename) X(remove) X(mkdirs) X(list) X(map) X(free_bytes)
 
 #define CALL_ENUM(name) CALL_##name,
 typedef enum call_kind { CALLS(CALL_ENUM) CALL_COUNT } call_kind;
