@@ -129,8 +129,9 @@ static rk_code
 write_group(rk_wal *wal, const wal_group *group, bool *wrote, bool *poison, rk_err *err)
 {
     rk_disk *disk = wal->env.disk;
+    uint64_t epoch = 0;
 
-    RK_RET(rk__wal_epoch_check(wal, err));
+    RK_RET(rk__wal_epoch_check(wal, &epoch, err));
     if (group->roll_bytes) {
         RK_RET(rk__wal_roll(wal, group->roll_bytes, group->first->lsn, poison, err));
     }

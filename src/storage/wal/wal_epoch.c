@@ -3,13 +3,15 @@
  * Fencing: who may append is said by the file `epoch`, and looked at under an exclusive lock of the
  * folder.
  *
- *   offset 0    slot of even epochs   each slot: 0 8 magic "RKEPOCH1", 8 8 epoch, 16 4 CRC32C of
- * bytes 0..15 offset 512  slot of odd epochs    the valid slot with the higher epoch counts
+ *   offset 0    slot of even epochs   each slot: 0 8 magic "RKEPOCH1", 8 8 epoch, 16 8 owner,
+ *   offset 512  slot of odd epochs    24 4 CRC32C of bytes 0..23; the valid slot with the higher
+ * epoch counts
  *
- * A new owner writes the slot that does not hold the current epoch, so a torn write loses nothing.
- * Every group of appends takes the lock, reads the file and writes only when the epoch is still its
- * own: between a new owner's open and an old owner's next append there is no gap. The lock file is
- * opened directly, not through the disk seam: it holds no data.
+ * The owner is a random number of the open log: it tells a takeover from a recovery of our own that
+ * was cut short. A new owner writes the slot that does not hold the current epoch, so a torn write
+ * loses nothing. Every group of appends takes the lock, reads the file and writes only when the
+ * epoch is still its own: between a new owner's open and an old owner's next append there is no
+ * gap. The lock file is opened directly, not through the disk seam: it holds no data.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +22,7 @@
 #include "storage/wal/wal_private.h"
 
 static const char slot_magic[8] = {'R', 'K', 'E', 'P', 'O', 'C', 'H', '1'};
-#define SLOT_LEN 20u
+#define SLOT_LEN 28u
 
 rk_code
 rk__wal_lock(rk_wal *wal, bool wait_forever, rk_err *err)
@@ -63,31 +65,34 @@ rk__wal_unlock(rk_wal *wal)
 
 /* The epoch in |slot|; 0 when it is not valid. */
 static uint64_t
-slot_decode(const uint8_t *slot)
+slot_decode(const uint8_t *slot, uint64_t *owner)
 {
     if (memcmp(slot, slot_magic, sizeof(slot_magic)) != 0 ||
-        rk_crc32c(0, slot, 16) != rk_get_u32le(slot + 16)) {
+        rk_crc32c(0, slot, 24) != rk_get_u32le(slot + 24)) {
         return 0;
     }
+    *owner = rk_get_u64le(slot + 16);
     return rk_get_u64le(slot + 8);
 }
 
 static void
-slot_encode(uint8_t *slot, uint64_t epoch)
+slot_encode(uint8_t *slot, uint64_t epoch, uint64_t owner)
 {
     memcpy(slot, slot_magic, sizeof(slot_magic));
     rk_put_u64le(slot + 8, epoch);
-    rk_put_u32le(slot + 16, rk_crc32c(0, slot, 16));
+    rk_put_u64le(slot + 16, owner);
+    rk_put_u32le(slot + 24, rk_crc32c(0, slot, 24));
 }
 
 rk_code
-rk__wal_epoch_read(rk_wal *wal, uint64_t *out, rk_err *err)
+rk__wal_epoch_read(rk_wal *wal, uint64_t *out, uint64_t *owner, rk_err *err)
 {
     rk_disk *disk = wal->env.disk;
     char path[WAL_PATH_MAX];
     uint8_t slots[2 * WAL_EPOCH_SLOT];
 
     *out = 0;
+    *owner = 0;
     if (!wal->epoch_file) {
         RK_RET(rk__wal_path(path, wal->path, "epoch", err));
         rk_code code = disk->open(disk, &wal->epoch_file, path, RK_OPEN_WRITE, err);
@@ -103,9 +108,11 @@ rk__wal_epoch_read(rk_wal *wal, uint64_t *out, rk_err *err)
                        sizeof(slots));
     }
     RK_RET(code);
-    uint64_t even = slot_decode(slots);
-    uint64_t odd = slot_decode(slots + WAL_EPOCH_SLOT);
+    uint64_t owners[2] = {0, 0};
+    uint64_t even = slot_decode(slots, &owners[0]);
+    uint64_t odd = slot_decode(slots + WAL_EPOCH_SLOT, &owners[1]);
     *out = RK_MAX(even, odd);
+    *owner = owners[odd > even];
     if (*out == 0 || *out >= UINT64_MAX - 1) {
         return rk_fail(err, RK_ECORRUPT, "%s/epoch: no valid slot at offsets 0 and %u", wal->path,
                        WAL_EPOCH_SLOT);
@@ -126,7 +133,7 @@ epoch_create(rk_wal *wal, uint64_t epoch, rk_err *err)
 
     RK_RET(rk__wal_path(temp, wal->path, "epoch.new", err));
     RK_RET(rk__wal_path(path, wal->path, "epoch", err));
-    slot_encode(slots + (epoch & 1) * WAL_EPOCH_SLOT, epoch);
+    slot_encode(slots + (epoch & 1) * WAL_EPOCH_SLOT, epoch, wal->owner);
     RK_RET(disk->open(disk, &file, temp, RK_OPEN_WRITE | RK_OPEN_CREATE | RK_OPEN_TRUNCATE, err));
     RK_ERR(disk->write(disk, file, 0, slots, sizeof(slots), err));
     RK_ERR(disk->sync(disk, file, err));
@@ -150,21 +157,21 @@ rk__wal_epoch_write(rk_wal *wal, uint64_t epoch, rk_err *err)
     if (!wal->epoch_file) {
         return epoch_create(wal, epoch, err);
     }
-    slot_encode(slot, epoch);
+    slot_encode(slot, epoch, wal->owner);
     RK_RET(
         disk->write(disk, wal->epoch_file, (epoch & 1) * WAL_EPOCH_SLOT, slot, sizeof(slot), err));
     return disk->sync(disk, wal->epoch_file, err);
 }
 
 rk_code
-rk__wal_epoch_check(rk_wal *wal, rk_err *err)
+rk__wal_epoch_check(rk_wal *wal, uint64_t *epoch, rk_err *err)
 {
-    uint64_t epoch = 0;
+    uint64_t owner = 0;
 
-    RK_RET(rk__wal_epoch_read(wal, &epoch, err));
-    if (epoch != wal->epoch) {
+    RK_RET(rk__wal_epoch_read(wal, epoch, &owner, err));
+    if (owner != wal->owner) {
         return rk_fail(err, RK_EFENCED, "log %s: epoch %llu was taken over by epoch %llu",
-                       wal->path, (unsigned long long)wal->epoch, (unsigned long long)epoch);
+                       wal->path, (unsigned long long)wal->epoch, (unsigned long long)*epoch);
     }
     return RK_OK;
 }

@@ -70,6 +70,7 @@ wal_new(rk_wal **out, const char *path, const rk_wal_options *options, const rk_
     wal->options.segment_bytes =
         RK_MIN(wal->options.segment_bytes, UINT64_C(1) << 40) / WAL_PAGE * WAL_PAGE;
     wal->lock_fd = -1;
+    env->random->bytes(env->random->self, &wal->owner, sizeof(wal->owner));
     wal->queue_tail = &wal->queue;
     rk_mutex_init(&wal->truncate_lock, "wal.truncate", RK_RANK_WAL_TRUNCATE);
     rk_mutex_init(&wal->lock, "wal.order", RK_RANK_WAL_ORDER);
@@ -351,6 +352,7 @@ rk_wal_open_local(rk_wal **out, const char *path, const rk_wal_options *options,
 {
     rk_wal *wal = NULL;
     uint64_t epoch = 0;
+    uint64_t owner = 0;
     bool locked = false;
     rk_code code = RK_OK;
 
@@ -364,7 +366,7 @@ rk_wal_open_local(rk_wal **out, const char *path, const rk_wal_options *options,
     RK_ERR(rk__wal_lock(wal, false, err));
     locked = true;
     RK_ERR(files_open(wal, err));
-    RK_ERR(rk__wal_epoch_read(wal, &epoch, err));
+    RK_ERR(rk__wal_epoch_read(wal, &epoch, &owner, err));
     if (wal->files_len == 0 && epoch != 0) {
         RK_ERR(rk_fail(err, RK_ECORRUPT,
                        "log %s: the file epoch says %llu, but the log files are missing", path,
@@ -388,6 +390,7 @@ out:
 void
 rk_wal_close(rk_wal *wal)
 {
+    uint64_t epoch = 0;
     rk_err err = {0};
 
     if (!wal) {
@@ -404,7 +407,7 @@ rk_wal_close(rk_wal *wal)
     /* The mark lets the next open tell damage of the last records from a torn tail. It is a
      * service, not a duty. */
     if (mark && rk__wal_lock(wal, true, &err) == RK_OK) {
-        if (rk__wal_epoch_check(wal, &err) != RK_OK || rk__wal_mark(wal, &err) != RK_OK) {
+        if (rk__wal_epoch_check(wal, &epoch, &err) != RK_OK || rk__wal_mark(wal, &err) != RK_OK) {
             RK_LOG_W("wal", "closed without a mark: path=%s error=%s", wal->path, err.text);
         }
         rk__wal_unlock(wal);

@@ -91,6 +91,7 @@ struct rk_wal {
     rk_env env;
     rk_wal_options options;
     char *path;          /* owned */
+    uint64_t owner;      /* random; in the epoch file while we are the owner */
     int lock_fd;         /* exclusive flock around each group and each change of epoch */
     rk_file *epoch_file; /* owned */
 
@@ -156,11 +157,12 @@ RK_MUST_CHECK rk_code rk__wal_scan_check_end(wal_scan *scan, rk_err *err);
 RK_MUST_CHECK rk_code rk__wal_lock(rk_wal *wal, bool wait_forever, rk_err *err);
 void rk__wal_unlock(rk_wal *wal);
 /* The epoch on disk; 0 when there is no epoch file yet. Leaves the file open in |wal|. */
-RK_MUST_CHECK rk_code rk__wal_epoch_read(rk_wal *wal, uint64_t *out, rk_err *err);
+RK_MUST_CHECK rk_code rk__wal_epoch_read(rk_wal *wal, uint64_t *out, uint64_t *owner, rk_err *err);
 /* Makes |epoch| the one on disk, durably. Caller holds the folder's lock. */
 RK_MUST_CHECK rk_code rk__wal_epoch_write(rk_wal *wal, uint64_t epoch, rk_err *err);
-/* RK_EFENCED when the epoch on disk is not ours any more. Caller holds the folder's lock. */
-RK_MUST_CHECK rk_code rk__wal_epoch_check(rk_wal *wal, rk_err *err);
+/* The epoch on disk; RK_EFENCED when its owner is not us any more. Caller holds the folder's lock.
+ */
+RK_MUST_CHECK rk_code rk__wal_epoch_check(rk_wal *wal, uint64_t *epoch, rk_err *err);
 
 /* ---- wal_roll.c ---- */
 

@@ -110,12 +110,13 @@ static rk_code
 recover(rk_wal *wal, rk_err *err)
 {
     bool poison = false;
-    uint64_t epoch = wal->epoch + 1;
+    uint64_t epoch = 0;
 
-    RK_RET(rk__wal_epoch_check(wal, err));
+    RK_RET(rk__wal_epoch_check(wal, &epoch, err));
     RK_RET(verify_last(wal, err));
     /* A file that fails to sync the new epoch must not be believed to hold the old one: re-open it.
      */
+    epoch = RK_MAX(epoch, wal->epoch) + 1;
     rk_code code = rk__wal_epoch_write(wal, epoch, err);
     if (code != RK_OK) {
         wal->env.disk->close(wal->env.disk, wal->epoch_file);

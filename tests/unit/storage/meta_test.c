@@ -11,7 +11,7 @@
 #include "storage_test.h"
 
 static char path[96];
-static int64_t fake_ns;
+static _Atomic int64_t fake_ns;
 
 static int64_t
 fake_monotonic(void *self)

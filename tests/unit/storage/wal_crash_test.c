@@ -181,6 +181,11 @@ test_crash_while_poisoned(void **state)
         assert_code(rk_wal_health(wal, &test_err), RK_EIO);
         assert_code(rk_wal_recover(wal, &test_err), RK_EIO); /* the disk still fails */
         rk_disk_faulty_fail(faulty, "sync", 1, 0, RK_OK);
+        if (seed % 2) { /* the first recovery failed half-way, the second is no stranger to it */
+            assert_ok(rk_wal_recover(wal, &test_err));
+            assert_ok(append(wal, 300));
+            check(wal, 0);
+        }
         assert_ok(rk_disk_faulty_crash(faulty, seed));
         rk_wal_close(wal);
     }
