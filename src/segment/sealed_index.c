@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Vector indexes of sealed segments: built from the mapped column into an object, mapped again to
+ * serve, swapped in and out while searches run.
+ *
+ * An index borrows the column's vectors, so whoever holds one holds the segment too. The slot of a
+ * field is guarded by a short lock, under which it is read and referenced, or exchanged; a search
+ * that has its reference finishes on the index it began with.
+ */
+#include "segment/segment_private.h"
+
+static rk_code
+field_position(const rk_segment *seg, int64_t field_id, size_t *position, rk_err *err)
+{
+    const rk_field *field = rk_schema_by_id(seg->schema, field_id);
+
+    if (!seg->sealed || !field || !rk_type_is_vector(field->type)) {
+        return rk_fail(err, RK_EFIELD_NOT_FOUND,
+                       "segment %lld has no vector field %lld to index: field not found",
+                       (long long)seg->ids.id, (long long)field_id);
+    }
+    *position = (size_t)(field - seg->schema->fields);
+    return RK_OK;
+}
+
+static rk_code
+get_vectors(const rk_segment *seg, size_t position, rk_vectors *out, rk_err *err)
+{
+    const rk_field *field = &seg->schema->fields[position];
+    rk_column column;
+
+    RK_RET(rk__sealed_column_get(seg, position, &column, err));
+    *out = (rk_vectors){.type = (rk_vector_type)field->type,
+                        .dim = field->dim,
+                        .rows = column.rows,
+                        .data = column.data,
+                        .offsets = column.offsets};
+    return RK_OK;
+}
+
+/* ---- build ---- */
+
+typedef struct object_sink {
+    rk_object_writer *writer;
+    uint64_t size_bytes;
+} object_sink;
+
+static rk_code
+write_object(void *user, const void *data, size_t len, rk_err *err)
+{
+    object_sink *sink = user;
+
+    sink->size_bytes += len;
+    return rk_object_write(sink->writer, data, len, err);
+}
+
+static rk_code
+save_index(const rk_index *index, const char *object, const rk_segment_env *env,
+           uint64_t *size_bytes, rk_err *err)
+{
+    object_sink sink = {NULL, 0};
+    rk_code code;
+
+    RK_RET(rk_object_writer_open(&sink.writer, env->objects, object, err));
+    code = rk_index_save(index, write_object, &sink, err);
+    if (code != RK_OK) {
+        rk_object_abort(sink.writer);
+        return code;
+    }
+    *size_bytes = sink.size_bytes;
+    return rk_object_commit(sink.writer, err);
+}
+
+rk_code
+rk_segment_build_index(const rk_segment *seg, int64_t field_id, rk_params params,
+                       const char *object, const rk_segment_env *env, const _Atomic(bool) *cancel,
+                       _Atomic(uint64_t) *rows_done, uint64_t *size_bytes, rk_err *err)
+{
+    rk_build_options options = {.params = params,
+                                .parallel = env->parallel,
+                                .mem = env->mem,
+                                .cancel = cancel,
+                                .rows_done = rows_done,
+                                .seed = (uint64_t)seg->ids.id};
+    rk_str metric = rk_params_get(params, "metric_type");
+    rk_str type = rk_params_get(params, "index_type");
+    rk_index *index = NULL;
+    rk_vectors vectors;
+    size_t position;
+    rk_code code = RK_OK;
+
+    *size_bytes = 0;
+    RK_RET(field_position(seg, field_id, &position, err));
+    if (!rk_metric_parse(metric, &options.metric)) {
+        return rk_fail_tail(err, RK_EINVAL, "metric type %.*s not found or not supported",
+                            RK_STR_ARG(metric));
+    }
+    RK_RET(get_vectors(seg, position, &vectors, err));
+    RK_ERR(rk_index_build(&index, type, &vectors, &options, err));
+    RK_ERR(save_index(index, object, env, size_bytes, err));
+out:
+    rk_index_free(index);
+    return code;
+}
+
+/* ---- serve ---- */
+
+void
+rk_segment_index_unref(rk_segment_index *held)
+{
+    if (held && atomic_fetch_sub_explicit(&held->refs, 1, memory_order_acq_rel) == 1) {
+        rk_index_free(held->index);
+        if (held->image.data) {
+            rk_object_unmap(held->objects, &held->image);
+        }
+        rk_free(held);
+    }
+}
+
+rk_code
+rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_segment_env *env,
+                      rk_segment_index **out, rk_err *err)
+{
+    rk_segment_index *held = rk_alloc_zero(1, sizeof(*held));
+    char *name = rk_strdup(file->object);
+    size_t position = 0;
+    rk_index_info info;
+    rk_vectors vectors;
+    rk_code code = RK_OK;
+
+    *out = NULL;
+    if (!held || !name) {
+        RK_ERR(rk_fail(err, RK_ENOMEM, "no memory to open an index of segment %lld",
+                       (long long)seg->ids.id));
+    }
+    atomic_init(&held->refs, 1);
+    held->objects = env->objects;
+    RK_ERR(field_position(seg, file->field_id, &position, err));
+    RK_ERR(get_vectors(seg, position, &vectors, err));
+    RK_ERR(rk_object_map(env->objects, name, &held->image, err));
+    code = rk_index_open(&held->index, (rk_str){(const char *)held->image.data, held->image.len},
+                         &vectors, env->mem, err);
+    if (code != RK_OK) {
+        RK_ERR(err ? rk_err_wrap(err, "object %s", name) : code);
+    }
+    rk_index_get_info(held->index, &info);
+    if (info.rows != seg->sealed->rows) {
+        RK_ERR(rk_fail(
+            err, RK_ECORRUPT,
+            "object %s is an index of %zu rows, segment %lld has %zu: data integrity check failed",
+            name, info.rows, (long long)seg->ids.id, seg->sealed->rows));
+    }
+    *out = held;
+    held = NULL;
+out:
+    rk_free(name);
+    if (held) {
+        rk_segment_index_unref(held);
+    }
+    return code;
+}
+
+static rk_segment_index *
+exchange(rk_segment *seg, size_t position, rk_segment_index *index)
+{
+    rk__sealed *s = seg->sealed;
+
+    rk_mutex_lock(&s->index_lock);
+    rk_segment_index *old = s->indexes[position];
+    s->indexes[position] = index;
+    rk_mutex_unlock(&s->index_lock);
+    return old;
+}
+
+rk_code
+rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file, const rk_segment_env *env,
+                     rk_err *err)
+{
+    rk_segment_index *index;
+    size_t position;
+
+    RK_RET(field_position(seg, file->field_id, &position, err));
+    RK_RET(rk__sealed_index_open(seg, file, env, &index, err));
+    rk_segment_index_unref(exchange(seg, position, index));
+    return RK_OK;
+}
+
+void
+rk_segment_drop_index(rk_segment *seg, int64_t field_id)
+{
+    size_t position;
+
+    if (field_position(seg, field_id, &position, NULL) == RK_OK) {
+        rk_segment_index_unref(exchange(seg, position, NULL));
+    }
+}
+
+rk_segment_index *
+rk_segment_index_ref(const rk_segment *seg, int64_t field_id, const rk_index **out)
+{
+    rk__sealed *s = seg->sealed;
+    rk_segment_index *held = NULL;
+    size_t position;
+
+    *out = NULL;
+    if (!s || field_position(seg, field_id, &position, NULL) != RK_OK) {
+        return NULL;
+    }
+    rk_mutex_lock(&s->index_lock);
+    held = s->indexes[position];
+    if (held) {
+        atomic_fetch_add_explicit(
+            &held->refs, 1,
+            memory_order_relaxed); /* the slot's own reference keeps it alive here */
+        *out = held->index;
+    }
+    rk_mutex_unlock(&s->index_lock);
+    return held;
+}
+
+bool
+rk_segment_has_index(const rk_segment *seg, int64_t field_id)
+{
+    const rk_index *index;
+    rk_segment_index *held = rk_segment_index_ref(seg, field_id, &index);
+
+    rk_segment_index_unref(held);
+    return held != NULL;
+}
