@@ -11,20 +11,49 @@ static const rk_json_value none = {RK_JSON_NONE, {NULL, 0}};
 
 /* ---- stepping over values ---- */
 
-/* |p| is a quote: the byte after the closing one, or |end|. */
+#define QUOTE 1u
+#define OPEN  2u
+#define CLOSE 4u
+#define BLANK 8u /* blanks, commas, colons: with CLOSE what ends a number or word */
+
+static const uint8_t classes[256] = {
+    ['"'] = QUOTE, ['{'] = OPEN,  ['['] = OPEN,   ['}'] = CLOSE,  [']'] = CLOSE,  [','] = BLANK,
+    [':'] = BLANK, [' '] = BLANK, ['\n'] = BLANK, ['\t'] = BLANK, ['\r'] = BLANK,
+};
+
+#define SHORT                                                                                      \
+    24 /* keys and most strings end within so many bytes, too few to pay for words of eight */
+
+/* |p| is a quote: the byte after the closing one, or |end|. |*escaped| is set when there is a
+ * backslash inside. */
 static const char *
-skip_string(const char *p, const char *end)
+skip_string(const char *p, const char *end, bool *escaped)
 {
-    for (p++; p < end; p++) {
-        p = rk__json_plain(p, end);
+    const char *near = end - p > SHORT ? p + SHORT : end;
+
+    p++;
+    while (p < end) {
+        if (p < near) {
+            while (p < near && *p != '"' && *p != '\\') {
+                p++;
+            }
+        } else {
+            p = rk__json_plain(p, end);
+        }
         if (p == end) {
             return end;
         }
         if (*p == '"') {
             return p + 1;
         }
-        if (*p == '\\' && end - p > 1) {
+        if (*p == '\\') {
+            *escaped = true;
+            if (++p == end) {
+                return end;
+            }
             p++;
+        } else if (p >= near && (unsigned char)*p < 0x20) {
+            p++; /* only in text that was not checked */
         }
     }
     return end;
@@ -35,78 +64,88 @@ static const char *
 skip_container(const char *p, const char *end)
 {
     size_t depth = 0;
+    bool escaped;
 
     while (p < end) {
-        switch (*p) {
-        case '"':
-            p = skip_string(p, end);
-            continue;
-        case '{':
-        case '[':
+        uint8_t class = classes[(uint8_t)*p];
+        if (class & OPEN) {
             depth++;
-            break;
-        case '}':
-        case ']':
+        } else if (class & CLOSE) {
             depth--;
             if (depth == 0) {
                 return p + 1;
             }
-            break;
-        default:
-            break;
+        } else if (class & QUOTE) {
+            p = skip_string(p, end, &escaped);
+            continue;
         }
         p++;
     }
     return end;
 }
 
-static bool
-ends_word(char c)
+/* |p| < |end| stands at a value: the byte behind it; |p| itself when there is none. */
+static const char *
+skip_value(const char *p, const char *end)
 {
-    return c == ',' || c == ']' || c == '}' || c == ' ' || c == '\n' || c == '\t' || c == '\r' ||
-           c == ':';
+    uint8_t class = classes[(uint8_t)*p];
+    bool escaped;
+
+    if (class & QUOTE) {
+        return skip_string(p, end, &escaped);
+    }
+    if (class & OPEN) {
+        return skip_container(p, end);
+    }
+    while (p < end && !(classes[(uint8_t)*p] & (CLOSE | BLANK))) {
+        p++;
+    }
+    return p;
+}
+
+/* A value of checked text that stands from |start| to |after|. */
+static rk_json_value
+make_value(const char *start, const char *after)
+{
+    rk_json_value v = {RK_JSON_NONE, {start, (size_t)(after - start)}};
+
+    if (start >= after) {
+        return none;
+    }
+    switch (*start) {
+    case '{':
+        v.type = RK_JSON_OBJECT;
+        break;
+    case '[':
+        v.type = RK_JSON_ARRAY;
+        break;
+    case '"':
+        v.type = RK_JSON_STRING;
+        break;
+    case 't':
+    case 'f':
+        v.type = RK_JSON_BOOL;
+        break;
+    case 'n':
+        v.type = RK_JSON_NULL;
+        break;
+    default:
+        v.type = rk__json_number_type(v.raw);
+        break;
+    }
+    return v;
 }
 
 /* The value at |p|; |*after| is the byte behind it. */
 static rk_json_value
 value_at(const char *p, const char *end, const char **after)
 {
-    rk_json_type type;
-    const char *start = p;
-
-    if (p >= end) {
+    *after = p < end ? skip_value(p, end) : end;
+    if (*after == p) {
         *after = end;
         return none;
     }
-    switch (*p) {
-    case '{':
-    case '[':
-        type = *p == '{' ? RK_JSON_OBJECT : RK_JSON_ARRAY;
-        p = skip_container(p, end);
-        break;
-    case '"':
-        type = RK_JSON_STRING;
-        p = skip_string(p, end);
-        break;
-    default:
-        while (p < end && !ends_word(*p)) {
-            p++;
-        }
-        if (p == start) {
-            *after = end;
-            return none;
-        }
-        if (*start == 't' || *start == 'f') {
-            type = RK_JSON_BOOL;
-        } else if (*start == 'n') {
-            type = RK_JSON_NULL;
-        } else {
-            type = rk__json_number_type((rk_str){start, (size_t)(p - start)});
-        }
-        break;
-    }
-    *after = p;
-    return (rk_json_value){type, {start, (size_t)(p - start)}};
+    return make_value(p, *after);
 }
 
 /* ---- iteration and look-up ---- */
@@ -114,13 +153,16 @@ value_at(const char *p, const char *end, const char **after)
 rk_json_value
 rk_json_root(rk_str text)
 {
-    const char *after;
-
     if (!text.data) {
         return none;
     }
     const char *end = text.data + text.len;
-    return value_at(rk__json_blanks(text.data, end), end, &after);
+    const char *start = rk__json_blanks(text.data, end);
+    /* a checked text holds one value and blanks, so its end needs no search */
+    while (end > start && (classes[(uint8_t)end[-1]] & BLANK)) {
+        end--;
+    }
+    return make_value(start, end);
 }
 
 void
@@ -174,23 +216,56 @@ rk_json_iter_next(rk_json_iter *iter, rk_json_value *key, rk_json_value *value)
     return true;
 }
 
+/* The last member of the object between |p| and |end|, brackets not included, whose key is |key|.
+ */
+static bool
+find_member(const char *p, const char *end, rk_str key, rk_json_value *out)
+{
+    const char *found = NULL;
+    const char *found_end = NULL;
+
+    for (;;) {
+        bool escaped = false;
+        const char *name = p = rk__json_blanks(p, end);
+        if (p >= end || *p != '"') {
+            break;
+        }
+        const char *name_end = skip_string(p, end, &escaped);
+        p = rk__json_blanks(name_end, end);
+        if (p >= end || *p != ':') {
+            break;
+        }
+        p = rk__json_blanks(p + 1, end);
+        const char *value = p;
+        if (p >= end || (p = skip_value(p, end)) == value) {
+            break;
+        }
+        size_t len = (size_t)(name_end - name) - 2;
+        bool same = !escaped
+                        ? len == key.len && (len == 0 || memcmp(name + 1, key.data, len) == 0)
+                        : rk_json_str_is((rk_json_value){RK_JSON_STRING, {name, len + 2}}, key);
+        if (same) { /* the last one counts: go on */
+            found = value;
+            found_end = p;
+        }
+        p = rk__json_blanks(p, end);
+        if (p >= end || *p != ',') {
+            break;
+        }
+        p++;
+    }
+    *out = found ? make_value(found, found_end) : none;
+    return out->type != RK_JSON_NONE;
+}
+
 bool
 rk_json_find_key(rk_json_value object, rk_str key, rk_json_value *out)
 {
-    rk_json_iter iter;
-    rk_json_value name, value;
-
     *out = none;
-    if (object.type != RK_JSON_OBJECT) {
+    if (object.type != RK_JSON_OBJECT || object.raw.len < 2) {
         return false;
     }
-    rk_json_iter_init(&iter, object);
-    while (rk_json_iter_next(&iter, &name, &value)) {
-        if (rk_json_str_is(name, key)) {
-            *out = value; /* the last one counts: go on */
-        }
-    }
-    return out->type != RK_JSON_NONE;
+    return find_member(object.raw.data + 1, object.raw.data + object.raw.len - 1, key, out);
 }
 
 bool

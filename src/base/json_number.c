@@ -279,6 +279,18 @@ reads_back(double rounded, int exponent, double magnitude)
     return fpclassify(rest) == FP_ZERO;
 }
 
+/* e with 10^e <= |magnitude| < 10^(e + 1), for a float above zero: no float is so near a power of
+ * ten that double errs. */
+static int
+decimal_exponent(double magnitude)
+{
+    int binary;
+
+    (void)frexp(magnitude, &binary); /* 2^(binary - 1) <= magnitude < 2^binary */
+    int e = (int)floor((binary - 1) * 0.30102999566398120);
+    return magnitude >= scale(1.0, e + 1) ? e + 1 : e;
+}
+
 size_t
 rk_json_format_f32(char *out, float value)
 {
@@ -290,8 +302,7 @@ rk_json_format_f32(char *out, float value)
         out[0] = signbit(value) ? '-' : '0';
         return signbit(value) ? 2 : 1;
     }
-    /* magnitude = x.xxx * 10^e */
-    int e = (int)floor(log10(magnitude));
+    int e = decimal_exponent(magnitude);
     for (int n = magnitude < (double)FLT_MIN ? 1 : 6; n <= 9; n++) {
         double rounded = rint(scale(magnitude, n - 1 - e));
         if (n < 9 && !reads_back(rounded, e - n + 1, magnitude)) {
