@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The job thread: passes over all collections until nothing changes, then sleeps. It wakes for a
+ * change in the catalogue, polls while tasks run, and looks again when a pause it promised itself
+ * (a retry, the quiet before a merge) is over. An idle server never wakes.
+ */
+#include "coordinator/coordinator_private.h"
+
+static int64_t *
+list_ids(rk_coordinator *co, size_t *n)
+{
+    int64_t *ids;
+
+    rk_mutex_lock(&co->lock);
+    ids = rk_alloc((co->collections_len + 1) * sizeof(*ids));
+    *n = 0;
+    for (size_t i = 0; ids && i < co->collections_len; i++) {
+        ids[(*n)++] = co->collections[i]->id;
+    }
+    rk_mutex_unlock(&co->lock);
+    return ids;
+}
+
+int64_t
+rk__co_pass(rk_coordinator *co)
+{
+    size_t n = 0;
+    int64_t *ids = list_ids(co, &n);
+    int64_t wait_ns = INT64_MAX;
+
+    rk__co_collect_tasks(co);
+    for (size_t i = 0; i < n; i++) {
+        rk__co_commit_pending(co, ids[i]);
+        rk__co_sync_load(co, ids[i]);
+        rk__co_plan_tasks(co, ids[i], &wait_ns);
+        rk__co_collect_garbage(co, ids[i]);
+    }
+    rk_free(ids);
+    rk_mutex_lock(&co->lock);
+    for (size_t i = 0; i < co->collections_len; i++) {
+        const rk__co_collection *c = co->collections[i];
+        if (c->load_error[0] != '\0' && (c->load_wanted || c->dropped)) {
+            wait_ns = RK_MIN(wait_ns, RK_MAX(c->retry_at_ns - rk__co_now_ns(co), INT64_C(1000000)));
+        }
+    }
+    if (co->tasks_len > 0) {
+        wait_ns = RK_MIN(wait_ns, RK__CO_TASK_POLL_MS * INT64_C(1000000));
+    }
+    rk_mutex_unlock(&co->lock);
+    return wait_ns;
+}
+
+static void
+job_main(void *arg)
+{
+    rk_coordinator *co = arg;
+
+    rk__co_sweep_orphans(co);
+    rk_mutex_lock(&co->lock);
+    while (!co->stopping) {
+        int64_t wait_ns;
+        co->work = false;
+        rk_mutex_unlock(&co->lock);
+        wait_ns = rk__co_pass(co);
+        rk_mutex_lock(&co->lock);
+        if (co->work || co->stopping) {
+            continue;
+        }
+        if (wait_ns == INT64_MAX) {
+            rk_cond_wait(&co->wake, &co->lock);
+        } else {
+            (void)rk_cond_wait_until(&co->wake, &co->lock, rk__co_now_ns(co) + wait_ns);
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
+rk_code
+rk__co_jobs_start(rk_coordinator *co, rk_err *err)
+{
+    rk_code code = rk_thread_start(&co->job_thread, "rk-jobs", job_main, co);
+
+    if (code != RK_OK) {
+        return rk_fail(err, code, "coordinator: the job thread could not be started");
+    }
+    co->job_started = true;
+    return RK_OK;
+}
+
+void
+rk__co_jobs_stop(rk_coordinator *co)
+{
+    rk_mutex_lock(&co->lock);
+    co->stopping = true;
+    rk_cond_broadcast(&co->wake);
+    rk_cond_broadcast(&co->changed);
+    rk_mutex_unlock(&co->lock);
+    if (co->job_started) {
+        rk_thread_join(co->job_thread);
+        co->job_started = false;
+    }
+}

@@ -1,0 +1,880 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Index builds and compactions: what is planned, what is given to the data node, and what becomes
+ * of the results. Job thread.
+ *
+ * Compaction merges small segments of one partition and channel into one, and folds the deletes
+ * that are in files. Its result waits as `pending` until its indexes are built, so that a search
+ * never goes from indexed segments to one that is not; then one transaction puts the new segment in
+ * and marks the old ones dropped.
+ *
+ * Segments that are about to be merged are not indexed first. Merging starts when QUIET_NS have
+ * passed since the last flush, or when many small segments have come together.
+ */
+#include "coordinator/coordinator_private.h"
+
+#define QUIET_NS         (INT64_C(2) * 1000000000)
+#define MERGE_INPUTS_MAX 64
+#define MERGE_AT_ONCE    8  /* so many small segments are merged without waiting for quiet */
+#define MERGE_SHARE      4  /* what joins the largest must be at least 1/4 of it */
+#define DELTAS_MAX       32 /* so many delta files: segments are rewritten to get rid of them */
+
+static uint64_t
+segment_bytes_max(const rk_coordinator *co)
+{
+    return (uint64_t)rk_config_i64(co->options.config, RK_CFG_SEGMENT_MAX_SIZE) << 20;
+}
+
+static bool
+is_live(const rk__co_segment *s)
+{
+    return !s->pending && rk__co_seg_info(s)->state == PB_RK_SegmentState_SEGMENT_FLUSHED;
+}
+
+/* ---- planning merges; caller holds lock ---- */
+
+typedef struct merge {
+    size_t inputs[MERGE_INPUTS_MAX]; /* positions in c->segments */
+    size_t n;
+    uint64_t bytes;
+} merge;
+
+static bool
+same_place(const rk__co_segment *a, const rk__co_segment *b)
+{
+    return rk__co_seg_info(a)->partition_id == rk__co_seg_info(b)->partition_id &&
+           rk_str_eq(rk__co_seg_info(a)->channel, rk__co_seg_info(b)->channel);
+}
+
+static bool
+is_small(const rk_coordinator *co, const rk__co_segment *s)
+{
+    return is_live(s) && s->compaction == 0 &&
+           rk__co_seg_info(s)->size_bytes < segment_bytes_max(co) / 2;
+}
+
+/* The small segments that would be merged with the one at |first|, oldest first. */
+static void
+find_merge(const rk_coordinator *co, const rk__co_collection *c, size_t first, merge *out)
+{
+    size_t largest = 0;
+    uint64_t largest_bytes = 0;
+
+    *out = (merge){0};
+    for (size_t i = 0; i < c->segments_len && out->n < MERGE_INPUTS_MAX; i++) {
+        const rk__co_segment *s = &c->segments[i];
+        uint64_t bytes = rk__co_seg_info(s)->size_bytes;
+        if (!is_small(co, s) || !same_place(s, &c->segments[first]) ||
+            out->bytes + bytes > segment_bytes_max(co)) {
+            continue;
+        }
+        if (bytes > largest_bytes) {
+            largest_bytes = bytes;
+            largest = out->n;
+        }
+        out->inputs[out->n++] = i;
+        out->bytes += bytes;
+    }
+    if (out->n >= 2 && out->n < MERGE_AT_ONCE &&
+        out->bytes - largest_bytes < largest_bytes / MERGE_SHARE) {
+        out->inputs[largest] =
+            out->inputs[--out->n]; /* rewriting it would cost more than it gains */
+        out->bytes -= largest_bytes;
+    }
+    if (out->n < 2) {
+        out->n = 0;
+    }
+}
+
+static bool
+merge_has(const merge *m, size_t position)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->inputs[i] == position) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+compaction_enabled(const rk_coordinator *co)
+{
+    return rk_config_bool(co->options.config, RK_CFG_COMPACTION_ENABLED) &&
+           rk_config_bool(co->options.config, RK_CFG_COMPACTION_AUTO);
+}
+
+/* True when the segment at |position| will soon be part of a merge, so that an index of its own
+ * would be built in vain. */
+static bool
+will_merge(const rk_coordinator *co, const rk__co_collection *c, size_t position)
+{
+    merge m;
+
+    if (!compaction_enabled(co)) {
+        return false;
+    }
+    if (c->segments[position].compaction != 0) {
+        return true;
+    }
+    find_merge(co, c, position, &m);
+    return merge_has(&m, position);
+}
+
+/* ---- giving tasks out ---- */
+
+static rk__co_task *
+find_task(rk_coordinator *co, int64_t segment_id, int64_t index_id)
+{
+    for (size_t i = 0; i < co->tasks_len; i++) {
+        if (co->tasks[i].segment_id == segment_id && co->tasks[i].index_id == index_id) {
+            return &co->tasks[i];
+        }
+    }
+    return NULL;
+}
+
+static rk__co_failure *
+find_failure(rk__co_collection *c, int64_t segment_id, int64_t index_id)
+{
+    for (size_t i = 0; i < c->failures_len; i++) {
+        if (c->failures[i].segment_id == segment_id && c->failures[i].index_id == index_id) {
+            return &c->failures[i];
+        }
+    }
+    return NULL;
+}
+
+static bool
+gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id)
+{
+    const rk__co_failure *f = find_failure(c, segment_id, index_id);
+
+    return f && f->tries >= RK__CO_TASK_TRIES_MAX;
+}
+
+static bool
+remember_task(rk_coordinator *co, const rk__co_task *task)
+{
+    if (co->tasks_len == co->tasks_cap) {
+        size_t want = co->tasks_cap ? co->tasks_cap * 2 : 16;
+        rk__co_task *bigger = rk_realloc(co->tasks, want * sizeof(*bigger));
+        if (!bigger) {
+            return false;
+        }
+        co->tasks = bigger;
+        co->tasks_cap = want;
+    }
+    co->tasks[co->tasks_len++] = *task;
+    return true;
+}
+
+static bool
+is_vector_index(const pb_rk_CollectionInfo *info, const pb_rk_IndexInfo *index)
+{
+    for (size_t i = 0; i < info->schema->fields.n; i++) {
+        if (info->schema->fields.data[i]->fieldID == index->field_id) {
+            return info->schema->fields.data[i]->data_type >= PB_SCHEMA_DataType_BinaryVector;
+        }
+    }
+    return false;
+}
+
+/* An index the segment should have, does not have, and nobody is building; NULL: none. Caller holds
+ * lock. */
+static const pb_rk_IndexInfo *
+missing_index(rk_coordinator *co, rk__co_collection *c, size_t position)
+{
+    const rk__co_segment *s = &c->segments[position];
+    const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
+
+    if ((!s->pending && !is_live(s)) || info->rows < RK__CO_INDEX_ROWS_MIN ||
+        (!s->pending && will_merge(co, c, position))) {
+        return NULL;
+    }
+    for (size_t i = 0; i < rk__co_info(c)->indexes.n; i++) {
+        const pb_rk_IndexInfo *index = rk__co_info(c)->indexes.data[i];
+        if (is_vector_index(rk__co_info(c), index) && !rk__co_index_file(info, index->id) &&
+            !find_task(co, s->id, index->id) && !gave_up(c, s->id, index->id)) {
+            return index;
+        }
+    }
+    return NULL;
+}
+
+static rk_code
+compose_build(const rk__co_collection *c, const rk__co_segment *s, const pb_rk_IndexInfo *index,
+              int64_t task_id, pb_rk_TaskRequest *out, rk_arena *arena)
+{
+    void *copies[3] = {NULL};
+
+    out->id = task_id;
+    out->build = RK_ARENA_NEW(arena, pb_rk_BuildIndexTask);
+    if (!out->build) {
+        return RK_ENOMEM;
+    }
+    RK_RET(pb_copy(&pb_rk_SegmentInfo_desc, &copies[0], rk__co_seg_info(s), arena));
+    RK_RET(pb_copy(&pb_rk_CollectionInfo_desc, &copies[1], rk__co_info(c), arena));
+    RK_RET(pb_copy(&pb_rk_IndexInfo_desc, &copies[2], index, arena));
+    out->build->segment = copies[0];
+    out->build->collection = copies[1];
+    out->build->index = copies[2];
+    out->build->object = rk_arena_printf(arena, "c%lld/s%lld/i%lld", (long long)c->id,
+                                         (long long)s->id, (long long)task_id);
+    return out->build->object.data ? RK_OK : RK_ENOMEM;
+}
+
+/* The checkpoint of the segment's channel: every delete up to it is in a delta file or folded. */
+static uint64_t
+checkpoint_ts(const rk__co_collection *c, rk_str channel)
+{
+    for (size_t i = 0; i < c->channels_len; i++) {
+        const pb_rk_ChannelInfo *info = c->channels[i].message;
+        if (rk_str_eq(info->name, channel)) {
+            return info->checkpoint_ts;
+        }
+    }
+    return 0;
+}
+
+static rk_code
+compose_merge(const rk__co_collection *c, const merge *m, uint64_t ids, pb_rk_TaskRequest *out,
+              rk_arena *arena)
+{
+    pb_rk_CompactTask *work = RK_ARENA_NEW(arena, pb_rk_CompactTask);
+    rk_str channel = rk__co_seg_info(&c->segments[m->inputs[0]])->channel;
+    uint64_t oldest_fold = UINT64_MAX;
+    void *copy = NULL;
+
+    out->id = (int64_t)ids;
+    out->compact = work;
+    if (!work || !(work->inputs.data = RK_ARENA_ARRAY(arena, pb_rk_SegmentInfo *, m->n)) ||
+        !(work->deltas.data = RK_ARENA_ARRAY(arena, pb_rk_DeltaFile *, c->deltas_len + 1))) {
+        return RK_ENOMEM;
+    }
+    RK_RET(pb_copy(&pb_rk_CollectionInfo_desc, &copy, rk__co_info(c), arena));
+    work->collection = copy;
+    work->output_segment_id = (int64_t)ids + 1;
+    work->fold_ts = checkpoint_ts(c, channel);
+    for (size_t i = 0; i < m->n; i++) {
+        RK_RET(pb_copy(&pb_rk_SegmentInfo_desc, &copy, rk__co_seg_info(&c->segments[m->inputs[i]]),
+                       arena));
+        work->inputs.data[work->inputs.n++] = copy;
+        oldest_fold = RK_MIN(oldest_fold, work->inputs.data[i]->fold_ts);
+        work->fold_ts = RK_MAX(work->fold_ts, work->inputs.data[i]->fold_ts);
+    }
+    for (size_t i = 0; i < c->deltas_len; i++) {
+        const pb_rk_DeltaFile *delta = c->deltas[i].message;
+        if (rk_str_eq(delta->channel, channel) && delta->max_ts > oldest_fold) {
+            RK_RET(pb_copy(&pb_rk_DeltaFile_desc, &copy, delta, arena));
+            work->deltas.data[work->deltas.n++] = copy;
+        }
+    }
+    return RK_OK;
+}
+
+/* Sends |request|; on success the task is remembered and its inputs are taken. */
+static bool
+submit(rk_coordinator *co, const pb_rk_TaskRequest *request, rk__co_task *task, rk_ctx *ctx)
+{
+    pb_rk_Empty *answer = NULL;
+    rk_code code = pb_rk_DataNode_Submit(co->options.data_node, request, &answer, ctx);
+    rk__co_collection *c;
+    bool kept = false;
+
+    if (code != RK_OK) {
+        RK_LOG_D("coordinator", "event=submit_refused code=%d error=\"%s\"", code, ctx->err->text);
+        rk_err_clear(ctx->err);
+        rk_free(task->inputs);
+        return false;
+    }
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    kept = c && remember_task(co, task);
+    for (size_t i = 0; kept && i < task->inputs_len; i++) {
+        rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
+        if (s) {
+            s->compaction = task->id;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+    if (!kept) {
+        rk_free(task->inputs); /* its result will find nobody */
+    }
+    return kept;
+}
+
+/* One index build of the collection, if one is due. */
+static bool
+plan_build(rk_coordinator *co, int64_t id, rk_ctx *ctx)
+{
+    pb_rk_TaskRequest request = {0};
+    rk__co_task task = {.collection_id = id};
+    rk__co_collection *c;
+    uint64_t task_id;
+    bool found = false;
+
+    if (rk__co_time_alloc(co, 1, &task_id, ctx->err) != RK_OK) {
+        return false;
+    }
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    for (size_t i = 0; c && !c->dropped && i < c->segments_len && !found; i++) {
+        const pb_rk_IndexInfo *index = missing_index(co, c, i);
+        if (index) {
+            task.id = (int64_t)task_id;
+            task.segment_id = c->segments[i].id;
+            task.index_id = index->id;
+            found =
+                compose_build(c, &c->segments[i], index, task.id, &request, ctx->arena) == RK_OK;
+            break;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+    return found && submit(co, &request, &task, ctx);
+}
+
+/* ---- compaction ---- */
+
+/* Rows deleted in held segments, asked of the query node. */
+static pb_rk_QuerySegmentsResponse *
+ask_deleted(rk_coordinator *co, int64_t id, rk_ctx *ctx)
+{
+    pb_rk_CollectionId request = {.collection_id = id};
+    pb_rk_QuerySegmentsResponse *answer = NULL;
+
+    if (pb_rk_QueryNode_GetSegments(co->options.query_node, &request, &answer, ctx) != RK_OK) {
+        rk_err_clear(ctx->err);
+        return NULL;
+    }
+    return answer;
+}
+
+static int64_t
+deleted_in(const pb_rk_QuerySegmentsResponse *held, int64_t segment_id)
+{
+    for (size_t i = 0; held && i < held->segment_ids.n; i++) {
+        if (held->segment_ids.data[i] == segment_id) {
+            return held->rows_deleted.data[i];
+        }
+    }
+    return 0;
+}
+
+/* A segment worth rewriting alone: too many deleted rows, or the one that keeps the most delta
+ * files alive. Caller holds lock. */
+static void
+find_rewrite(const rk_coordinator *co, const rk__co_collection *c,
+             const pb_rk_QuerySegmentsResponse *held, merge *out)
+{
+    double ratio = rk_config_f64(co->options.config, RK_CFG_COMPACTION_DELETE_RATIO);
+    uint64_t oldest = UINT64_MAX;
+    size_t oldest_at = 0;
+
+    *out = (merge){0};
+    for (size_t i = 0; i < c->segments_len; i++) {
+        const rk__co_segment *s = &c->segments[i];
+        const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
+        if (!is_live(s) || s->compaction != 0) {
+            continue;
+        }
+        if ((double)deleted_in(held, s->id) > ratio * (double)info->rows &&
+            checkpoint_ts(c, info->channel) > info->fold_ts) {
+            out->inputs[out->n++] = i;
+            return;
+        }
+        if (info->fold_ts < oldest) {
+            oldest = info->fold_ts;
+            oldest_at = i;
+        }
+    }
+    if (c->deltas_len > DELTAS_MAX && oldest != UINT64_MAX) {
+        out->inputs[out->n++] = oldest_at;
+    }
+}
+
+static bool
+plan_compaction(rk_coordinator *co, int64_t id, int64_t *wait_ns, rk_ctx *ctx)
+{
+    pb_rk_TaskRequest request = {0};
+    pb_rk_QuerySegmentsResponse *held = NULL;
+    rk__co_task task = {.collection_id = id};
+    rk__co_collection *c;
+    merge m = {0};
+    int64_t quiet_in = 0;
+    uint64_t ids = 0;
+    bool found = false;
+
+    if (!compaction_enabled(co) || rk__co_time_alloc(co, 2, &ids, ctx->err) != RK_OK) {
+        return false;
+    }
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    found = c && c->loaded && c->deltas_len > 0;
+    rk_mutex_unlock(&co->lock);
+    if (found) {
+        held = ask_deleted(co, id, ctx);
+        found = false;
+    }
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    if (c && !c->dropped) {
+        quiet_in = c->flushed_at_ns + QUIET_NS - rk__co_now_ns(co);
+        for (size_t i = 0; i < c->segments_len && m.n == 0; i++) {
+            if (is_small(co, &c->segments[i])) {
+                find_merge(co, c, i, &m);
+            }
+        }
+        if (m.n > 0 && m.n < MERGE_AT_ONCE && quiet_in > 0) {
+            *wait_ns = RK_MIN(*wait_ns, quiet_in);
+            m.n = 0;
+        } else if (m.n == 0) {
+            find_rewrite(co, c, held, &m);
+        }
+        task.inputs = m.n > 0 ? rk_alloc(m.n * sizeof(*task.inputs)) : NULL;
+        if (task.inputs && compose_merge(c, &m, ids, &request, ctx->arena) == RK_OK) {
+            task.id = (int64_t)ids;
+            task.segment_id = (int64_t)ids + 1;
+            for (size_t i = 0; i < m.n; i++) {
+                task.inputs[task.inputs_len++] = c->segments[m.inputs[i]].id;
+            }
+            found = true;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+    if (!found) {
+        rk_free(task.inputs);
+        return false;
+    }
+    return submit(co, &request, &task, ctx);
+}
+
+void
+rk__co_plan_tasks(rk_coordinator *co, int64_t id, int64_t *wait_ns)
+{
+    rk_err err = {0};
+    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
+    bool more = ctx.arena != NULL;
+
+    rk_mutex_lock(&co->lock);
+    const rk__co_collection *c = rk__co_find(co, id);
+    more = more && c && !c->dropped && c->segments_len > 0;
+    rk_mutex_unlock(&co->lock);
+    while (more && plan_compaction(co, id, wait_ns, &ctx)) {
+        rk_arena_reset(ctx.arena);
+    }
+    while (more && plan_build(co, id, &ctx)) {
+        rk_arena_reset(ctx.arena);
+    }
+    rk_arena_free(ctx.arena);
+}
+
+/* ---- taking results in ---- */
+
+rk_code
+rk__co_segment_replace(rk_coordinator *co, int64_t collection_id, const pb_rk_SegmentInfo *next,
+                       rk_ctx *ctx)
+{
+    rk__co_box box = {0};
+    rk__co_collection *c;
+    rk__co_segment *s = NULL;
+    rk_meta_op op;
+    rk_code code = RK_OK;
+    bool pending = false;
+
+    rk_mutex_lock(&co->ddl);
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, collection_id);
+    s = c && !c->dropped ? rk__co_segment_find(c, next->id) : NULL;
+    pending = s && s->pending;
+    rk_mutex_unlock(&co->lock);
+    if (!s) {
+        code = RK_ESEGMENT_NOT_FOUND;
+        goto out;
+    }
+    RK_ERR(rk__co_box_copy(&box, &pb_rk_SegmentInfo_desc, next));
+    RK_ERR(rk__co_put(&op, rk__co_key(ctx->arena, "seg", collection_id, next->id),
+                      &pb_rk_SegmentInfo_desc, next, ctx->arena));
+    if (!pending) {
+        RK_ERR(rk__co_commit(co, &op, 1, ctx->err));
+    }
+    rk_mutex_lock(&co->lock);
+    s = rk__co_segment_find(c, next->id); /* ddl is ours: the collection stays */
+    if (s) {
+        rk__co_box_free(&s->box);
+        s->box = box;
+        box = (rk__co_box){0};
+        s->stale = s->held;
+        rk__co_wake(co);
+    }
+    rk_mutex_unlock(&co->lock);
+out:
+    rk_mutex_unlock(&co->ddl);
+    rk__co_box_free(&box);
+    return code;
+}
+
+static void
+delete_object(rk_coordinator *co, rk_str name)
+{
+    char *object = rk_strdup(name);
+    rk_err err = {0};
+
+    if (object && rk_object_delete(co->options.objects, object, &err) != RK_OK) {
+        RK_LOG_W("coordinator", "event=delete_failed object=%s error=\"%s\"", object, err.text);
+    }
+    rk_free(object);
+}
+
+void
+rk__co_delete_objects(rk_coordinator *co, const pb_rk_SegmentInfo *info)
+{
+    for (size_t i = 0; i < info->columns.n; i++) {
+        delete_object(co, info->columns.data[i]->object);
+    }
+    for (size_t i = 0; i < info->indexes.n; i++) {
+        delete_object(co, info->indexes.data[i]->object);
+    }
+}
+
+/* A finished build: its file joins the segment, if that is still there. */
+static void
+take_index(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
+{
+    rk__co_collection *c;
+    rk__co_segment *s;
+    pb_rk_SegmentInfo *next = NULL;
+    void *copy = NULL;
+    bool wanted = false;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    s = c ? rk__co_segment_find(c, task->segment_id) : NULL;
+    for (size_t i = 0; s && i < rk__co_info(c)->indexes.n; i++) {
+        wanted = wanted || rk__co_info(c)->indexes.data[i]->id == task->index_id;
+    }
+    if (wanted && !rk__co_index_file(rk__co_seg_info(s), task->index_id) &&
+        pb_copy(&pb_rk_SegmentInfo_desc, &copy, rk__co_seg_info(s), ctx->arena) == RK_OK) {
+        next = copy;
+    }
+    rk_mutex_unlock(&co->lock);
+    if (next) {
+        pb_rk_IndexFile **files =
+            RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexFile *, next->indexes.n + 1);
+        if (files) {
+            if (next->indexes.n) {
+                memcpy(files, next->indexes.data, next->indexes.n * sizeof(*files));
+            }
+            files[next->indexes.n++] = result->index;
+            next->indexes.data = files;
+            if (rk__co_segment_replace(co, task->collection_id, next, ctx) == RK_OK) {
+                RK_LOG_I("coordinator", "event=index_built segment=%lld index=%lld bytes=%llu",
+                         (long long)task->segment_id, (long long)task->index_id,
+                         (unsigned long long)result->index->size_bytes);
+                return;
+            }
+        }
+    }
+    delete_object(co, result->index->object); /* nobody wants it any more */
+}
+
+static void
+free_inputs(rk_coordinator *co, const rk__co_task *task)
+{
+    rk__co_collection *c;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    for (size_t i = 0; c && i < task->inputs_len; i++) {
+        rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
+        if (s && s->compaction == task->id) {
+            s->compaction = 0;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
+/* A finished compaction: its segment waits as pending; inputs stay taken until it is committed. */
+static void
+take_segment(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
+{
+    pb_rk_SegmentInfo next = *result->segment;
+    rk__co_segment segment = {.id = next.id, .pending = true};
+    rk__co_collection *c;
+    bool added = false;
+
+    RK_UNUSED(ctx);
+    next.compacted_from.data = task->inputs;
+    next.compacted_from.n = task->inputs_len;
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    if (c && !c->dropped &&
+        rk__co_box_copy(&segment.box, &pb_rk_SegmentInfo_desc, &next) == RK_OK) {
+        added = rk__co_segment_add(c, &segment) == RK_OK;
+        if (!added) {
+            rk__co_box_free(&segment.box);
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+    if (!added) {
+        rk__co_delete_objects(co, result->segment);
+        free_inputs(co, task);
+    }
+}
+
+static void
+note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result)
+{
+    rk__co_collection *c;
+    rk__co_failure *f;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    f = c ? find_failure(c, task->segment_id, task->index_id) : NULL;
+    if (c && !f) {
+        rk__co_failure *bigger = rk_realloc(c->failures, (c->failures_len + 1) * sizeof(*bigger));
+        if (bigger) {
+            c->failures = bigger;
+            f = &c->failures[c->failures_len++];
+            *f = (rk__co_failure){.segment_id = task->segment_id, .index_id = task->index_id};
+        }
+    }
+    if (f) {
+        f->tries++;
+        (void)snprintf(f->reason, sizeof(f->reason), "%.*s", RK_STR_ARG(result->fail_reason));
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
+static void
+take_result(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
+{
+    bool done = result->state == PB_RK_TaskState_TASK_DONE;
+
+    if (task->index_id != 0) {
+        if (done && result->index) {
+            take_index(co, task, result, ctx);
+        } else if (result->state == PB_RK_TaskState_TASK_FAILED &&
+                   result->fail_code != RK_ECANCELLED) {
+            note_failure(co, task, result);
+        }
+    } else if (done && result->segment) {
+        take_segment(co, task, result, ctx);
+    } else {
+        if (result->state == PB_RK_TaskState_TASK_FAILED && result->fail_code != RK_ECANCELLED) {
+            rk_mutex_lock(&co->lock);
+            rk__co_collection *c = rk__co_find(co, task->collection_id);
+            if (c) {
+                c->flushed_at_ns =
+                    rk__co_now_ns(co) +
+                    30 * QUIET_NS; /* a merge that failed is tried again after a minute */
+            }
+            rk_mutex_unlock(&co->lock);
+        }
+        free_inputs(co, task);
+    }
+}
+
+/* Removes the task |id| from the table into |*out|. */
+static bool
+take_task(rk_coordinator *co, int64_t id, rk__co_task *out)
+{
+    bool found = false;
+
+    rk_mutex_lock(&co->lock);
+    for (size_t i = 0; i < co->tasks_len && !found; i++) {
+        if (co->tasks[i].id == id) {
+            *out = co->tasks[i];
+            co->tasks[i] = co->tasks[--co->tasks_len];
+            found = true;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+    return found;
+}
+
+static void
+note_progress(rk_coordinator *co, const pb_rk_TaskInfo *info)
+{
+    rk_mutex_lock(&co->lock);
+    for (size_t i = 0; i < co->tasks_len; i++) {
+        if (co->tasks[i].id == info->id) {
+            co->tasks[i].rows_done = info->rows_done;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
+void
+rk__co_collect_tasks(rk_coordinator *co)
+{
+    rk_err err = {0};
+    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
+    pb_rk_TaskIds ids = {0};
+    pb_rk_TaskList *list = NULL;
+    pb_rk_Empty *answer = NULL;
+
+    if (!ctx.arena) {
+        return;
+    }
+    rk_mutex_lock(&co->lock);
+    ids.ids.data = RK_ARENA_ARRAY(ctx.arena, int64_t, co->tasks_len + 1);
+    for (size_t i = 0; ids.ids.data && i < co->tasks_len; i++) {
+        ids.ids.data[ids.ids.n++] = co->tasks[i].id;
+    }
+    rk_mutex_unlock(&co->lock);
+    if (ids.ids.n == 0 || pb_rk_DataNode_Get(co->options.data_node, &ids, &list, &ctx) != RK_OK) {
+        rk_arena_free(ctx.arena);
+        return;
+    }
+    for (size_t i = 0; i < list->tasks.n; i++) {
+        pb_rk_TaskInfo *info = list->tasks.data[i];
+        rk__co_task task;
+        pb_rk_TaskIds one = {.ids = {&info->id, 1}};
+        if (info->state == PB_RK_TaskState_TASK_QUEUED ||
+            info->state == PB_RK_TaskState_TASK_RUNNING) {
+            note_progress(co, info);
+            continue;
+        }
+        if (!take_task(co, info->id, &task)) {
+            continue;
+        }
+        take_result(co, &task, info, &ctx);
+        rk_free(task.inputs);
+        rk_err_clear(&err);
+        if (pb_rk_DataNode_Forget(co->options.data_node, &one, &answer, &ctx) != RK_OK) {
+            rk_err_clear(&err);
+        }
+    }
+    rk_arena_free(ctx.arena);
+}
+
+/* ---- committing compactions ---- */
+
+/* True when the pending segment has all the indexes it will get. Caller holds lock. */
+static bool
+is_complete(rk_coordinator *co, rk__co_collection *c, const rk__co_segment *s)
+{
+    const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
+
+    for (size_t i = 0; i < rk__co_info(c)->indexes.n && info->rows >= RK__CO_INDEX_ROWS_MIN; i++) {
+        const pb_rk_IndexInfo *index = rk__co_info(c)->indexes.data[i];
+        if (is_vector_index(rk__co_info(c), index) && !rk__co_index_file(info, index->id) &&
+            !gave_up(c, s->id, index->id)) {
+            return false;
+        }
+    }
+    return !c->dropped && !find_task(co, s->id, 0);
+}
+
+/* The transaction of one pending segment: it comes in, its inputs are marked dropped. */
+static rk_code
+commit_one(rk_coordinator *co, rk__co_collection *c, int64_t segment_id, rk_ctx *ctx)
+{
+    const rk_clock *clock = co->options.env->clock;
+    rk__co_segment *s;
+    rk__co_box *boxes = NULL;
+    rk_meta_op *ops = NULL;
+    const pb_rk_SegmentInfo *info;
+    size_t n = 0;
+    rk_code code = RK_OK;
+
+    rk_mutex_lock(&co->lock);
+    s = rk__co_segment_find(c, segment_id);
+    if (!s) {
+        rk_mutex_unlock(&co->lock);
+        return RK_OK;
+    }
+    info = rk__co_seg_info(s);
+    ops = RK_ARENA_ARRAY(ctx->arena, rk_meta_op, info->compacted_from.n + 1);
+    boxes = RK_ARENA_ARRAY(ctx->arena, rk__co_box, info->compacted_from.n + 1);
+    if (!ops || !boxes) {
+        code = rk__co_no_memory(ctx->err);
+    }
+    for (size_t i = 0; code == RK_OK && i < info->compacted_from.n; i++) {
+        const rk__co_segment *input = rk__co_segment_find(c, info->compacted_from.data[i]);
+        pb_rk_SegmentInfo dropped;
+        if (!input) {
+            continue;
+        }
+        dropped = *rk__co_seg_info(input);
+        dropped.state = PB_RK_SegmentState_SEGMENT_DROPPED;
+        dropped.dropped_ms = (uint64_t)clock->wall_ms(clock->self);
+        code = rk__co_put(&ops[n], rk__co_key(ctx->arena, "seg", c->id, dropped.id),
+                          &pb_rk_SegmentInfo_desc, &dropped, ctx->arena);
+        if (code == RK_OK) {
+            code = rk__co_box_copy(&boxes[n++], &pb_rk_SegmentInfo_desc, &dropped);
+        }
+    }
+    if (code == RK_OK && info->rows > 0) {
+        code = rk__co_put(&ops[n], rk__co_key(ctx->arena, "seg", c->id, info->id),
+                          &pb_rk_SegmentInfo_desc, info, ctx->arena);
+    }
+    size_t ops_len = n + (info->rows > 0 ? 1 : 0);
+    rk_mutex_unlock(&co->lock);
+    if (code == RK_OK) {
+        code = rk__co_commit(co, ops, ops_len, ctx->err);
+    }
+    rk_mutex_lock(&co->lock);
+    s = rk__co_segment_find(c, segment_id);
+    if (code == RK_OK && s) {
+        if (rk__co_seg_info(s)->rows > 0) {
+            s->pending = false;
+        } else {
+            rk__co_segment_remove(c, segment_id); /* every row was deleted: nothing was written */
+        }
+        for (size_t i = 0; i < n; i++) {
+            rk__co_segment *input =
+                rk__co_segment_find(c, ((pb_rk_SegmentInfo *)boxes[i].message)->id);
+            rk__co_box_free(&input->box);
+            input->box = boxes[i];
+            boxes[i] = (rk__co_box){0};
+            input->compaction = 0;
+        }
+        rk__co_wake(co);
+    }
+    rk_mutex_unlock(&co->lock);
+    for (size_t i = 0; boxes && i < n; i++) {
+        rk__co_box_free(&boxes[i]);
+    }
+    return code;
+}
+
+void
+rk__co_commit_pending(rk_coordinator *co, int64_t id)
+{
+    rk_err err = {0};
+    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
+    rk__co_collection *c;
+    int64_t ready = 0;
+
+    if (!ctx.arena) {
+        return;
+    }
+    rk_mutex_lock(&co->ddl); /* the collection stays while we work on it */
+    do {
+        ready = 0;
+        rk_mutex_lock(&co->lock);
+        c = rk__co_find(co, id);
+        for (size_t i = 0; c && !c->dropped && i < c->segments_len && ready == 0; i++) {
+            if (c->segments[i].pending && is_complete(co, c, &c->segments[i])) {
+                ready = c->segments[i].id;
+            }
+        }
+        rk_mutex_unlock(&co->lock);
+        if (ready != 0) {
+            rk_code code = commit_one(co, c, ready, &ctx);
+            if (code != RK_OK) {
+                RK_LOG_W("coordinator",
+                         "event=compaction_commit_failed segment=%lld code=%d error=\"%s\"",
+                         (long long)ready, code, err.text);
+                ready = 0; /* the next pass tries again */
+            } else {
+                RK_LOG_I("coordinator", "event=compacted collection=%lld segment=%lld",
+                         (long long)id, (long long)ready);
+            }
+        }
+    } while (ready != 0);
+    rk_mutex_unlock(&co->ddl);
+    rk_arena_free(ctx.arena);
+}
