@@ -580,11 +580,9 @@ rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err)
         return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for its header");
     }
     index->impl = graph;
-    bool plain = rk_params_get(options->params, "M").data ||
-                 rk_str_is(rk_params_get(options->params, "index_type"), "HNSW");
-    graph->M = (uint32_t)rk__param_int(options->params, "M", plain ? 30 : 18, 2, 2048);
-    graph->ef_construction =
-        (uint32_t)rk__param_int(options->params, "efConstruction", plain ? 360 : 240, 1, 100000);
+    graph->M = (uint32_t)rk__param_int(options->params, "M", index->automatic ? 18 : 30, 2, 2048);
+    graph->ef_construction = (uint32_t)rk__param_int(options->params, "efConstruction",
+                                                     index->automatic ? 240 : 360, 1, 100000);
     graph->ef_construction = RK_MAX(graph->ef_construction, graph->M);
     RK_RET(rk__index_reserve(index, temporary, "HNSW build", err));
     code = build_graph(&b, err);

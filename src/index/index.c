@@ -20,7 +20,7 @@ verbs_of(rk__kind_id kind)
         return &rk__hnsw_verbs;
     case RK__KIND_IVF_FLAT:
     case RK__KIND_BIN_IVF_FLAT:
-        break;
+        return &rk__ivf_verbs;
     case RK__KIND_SPARSE_INVERTED:
     case RK__KIND_SPARSE_WAND:
         return &rk__sparse_verbs;
@@ -172,12 +172,13 @@ rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
     rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, vectors->rows);
 
     *out = NULL;
-    if (!kind || !verbs_of(kind)) {
+    if (!kind) {
         return rk_fail(err, RK_EINDEX_NOT_SUPPORTED,
                        "index type %.*s is not part of this build: index type not supported",
                        RK_STR_ARG(index_type));
     }
     RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
+    index->automatic = !index_type.data || rk_str_is(index_type, "AUTOINDEX");
     RK_ERR(index->verbs->build(index, options, err));
     *out = index;
     index = NULL;

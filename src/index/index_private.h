@@ -186,6 +186,7 @@ struct rk_index {
     rk__kind_id kind;
     const char *kind_name;
     const rk__verbs *verbs;
+    bool automatic;     /* built as AUTOINDEX: its defaults apply */
     rk_vectors vectors; /* borrowed */
     rk__space space;    /* dense and binary */
     void *impl;         /* the kind's own, freed by its verb */

@@ -184,7 +184,7 @@ rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows)
     }
     switch (type_bit(type)) {
     case T_BIN:
-        return RK__KIND_BIN_FLAT;
+        return rows < 65536 ? RK__KIND_BIN_FLAT : RK__KIND_BIN_IVF_FLAT;
     case T_SPARSE:
         return RK__KIND_SPARSE_INVERTED;
     default:
