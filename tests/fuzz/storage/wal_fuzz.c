@@ -44,6 +44,12 @@ drop_file(const char *name)
     unlink(path);
 }
 
+static void
+remove_folder(void)
+{
+    rmdir(folder);
+}
+
 /* Walks the records by their lengths and makes their checksums good. */
 static void
 repair(uint8_t *file, uint32_t seed)
@@ -146,6 +152,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         snprintf(folder, sizeof(folder), "/tmp/rk_wal_fuzz_XXXXXX");
         RK_ASSERT(mkdtemp(folder));
         rk_log_set_level(RK_LOG_ERROR);
+        atexit(remove_folder);
     }
     uint8_t flags = data[0];
     size_t half = flags & 1 ? (size - 1) / 2 : size - 1;
