@@ -2,14 +2,15 @@
 /*
  * Services: the same call, near or far.
  *
- * A service is one of ours from proto/redkite/internal.proto. Its callers hold an rk_service and use the typed
- * wrappers that pbgen writes for each method (`pb_rk_Coordinator_Load(service, &request, &response, ctx)`); they
- * never know whether the functions of this process are behind it or a socket.
+ * A service is one of ours from proto/redkite/internal.proto. Its callers hold an rk_service and
+ * use the typed wrappers that pbgen writes for each method (`pb_rk_Coordinator_Load(service,
+ * &request, &response, ctx)`); they never know whether the functions of this process are behind it
+ * or a socket.
  *
- * Near: the handler is called on the caller's thread; request and response are the structs themselves, nothing is
- * copied or encoded. Far: the request is encoded, sent by the gRPC client, the reply decoded into the
- * caller's arena. Handlers must therefore treat a request as read-only and borrowed for the call, and put all they
- * return into ctx->arena.
+ * Near: the handler is called on the caller's thread; request and response are the structs
+ * themselves, nothing is copied or encoded. Far: the request is encoded, sent by the gRPC client,
+ * the reply decoded into the caller's arena. Handlers must therefore treat a request as read-only
+ * and borrowed for the call, and put all they return into ctx->arena.
  */
 #ifndef RK_RPC_SERVICE_H
 #define RK_RPC_SERVICE_H
@@ -29,22 +30,29 @@ typedef rk_code (*rk_method_fn)(void *self, const void *request, void *response,
 
 typedef struct rk_service rk_service;
 
-/* |methods| has desc->methods_len entries in .proto order; a NULL entry answers RK_EUNIMPLEMENTED. |self| is borrowed. */
-RK_MUST_CHECK rk_code rk_service_near(rk_service **out, const pb_service_desc *desc, const rk_method_fn *methods, void *self);
+/* |methods| has desc->methods_len entries in .proto order; a NULL entry answers RK_EUNIMPLEMENTED.
+ * |self| is borrowed. */
+RK_MUST_CHECK rk_code rk_service_near(rk_service **out, const pb_service_desc *desc,
+                                      const rk_method_fn *methods, void *self);
 /* |client| is borrowed. */
-RK_MUST_CHECK rk_code rk_service_far(rk_service **out, const pb_service_desc *desc, rk_rpc_client *client);
+RK_MUST_CHECK rk_code rk_service_far(rk_service **out, const pb_service_desc *desc,
+                                     rk_rpc_client *client);
 void rk_service_free(rk_service *service);
 
-/* Calls method |index|. |*response| points into ctx->arena. RK_EDEADLINE at once when the deadline has passed. */
-RK_MUST_CHECK rk_code rk_service_call(rk_service *service, uint32_t index, const void *request, void **response, rk_ctx *ctx);
+/* Calls method |index|. |*response| points into ctx->arena. RK_EDEADLINE at once when the deadline
+ * has passed. */
+RK_MUST_CHECK rk_code rk_service_call(rk_service *service, uint32_t index, const void *request,
+                                      void **response, rk_ctx *ctx);
 
 /*
- * The serving end of far: a table of near services that one rpc server exports. Pass rk_exports_on_grpc as on_grpc and the
- * table as user. Calls run on |pool|; a full queue answers UNAVAILABLE with RK_EBUSY.
+ * The serving end of far: a table of near services that one rpc server exports. Pass
+ * rk_exports_on_grpc as on_grpc and the table as user. Calls run on |pool|; a full queue answers
+ * UNAVAILABLE with RK_EBUSY.
  */
 typedef struct rk_exports rk_exports;
 RK_MUST_CHECK rk_code rk_exports_new(rk_exports **out, rk_pool *pool);
-RK_MUST_CHECK rk_code rk_exports_add(rk_exports *exports, const pb_service_desc *desc, rk_service *service);
+RK_MUST_CHECK rk_code rk_exports_add(rk_exports *exports, const pb_service_desc *desc,
+                                     rk_service *service);
 void rk_exports_on_grpc(void *exports, rk_call *call);
 void rk_exports_free(rk_exports *exports);
 
