@@ -2,7 +2,7 @@
 /*
  * The filter language: compile an expression against a schema, evaluate it over chunks of rows.
  *
- * Compile: lexer, parser (explicit stack; depth at most 256, nodes at most 65,536, text at most 2 MiB), type checker, template values filled in,
+ * Compile: lexer, parser (explicit stack; depth at most 256, terms at most 65,536 beside the literals of lists, text at most 64 MiB), type checker, template values filled in,
  * constants folded. Evaluate: vectorised, one bit per row; three-valued logic inside, a row passes when the expression is true (not null).
  * The texts of errors are those of the public API (spec: filter, errors section 6.6).
  *

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leaves over JSON: one look-up of the path per row, types found as they come.
+ *
+ * The kind of the constant chooses the kind of value it may meet: number, text, bool or array.
+ * Anything else there, a JSON null or no value at all answers unknown, for != and not in as well.
+ * Integers compare exactly with integers; where a fraction or a large number is on either side both
+ * are doubles. Texts with escapes are decoded into an arena that is reset for each.
+ */
+#include "base/json.h"
+#include "filter/filter_private.h"
+
+typedef enum answer { NO, YES, UNKNOWN } answer;
+
+static answer
+yes_no(bool pass)
+{
+    return pass ? YES : NO;
+}
+
+/* A JSON number as a constant is; VK_NONE for other types. */
+static rk__value
+number_of(rk_json_value v)
+{
+    rk__value out = {0};
+    if (v.type == RK_JSON_INT && rk_json_get_i64(v, &out.i)) {
+        out.kind = VK_INT;
+    } else if (rk_json_get_f64(v, &out.f)) {
+        out.kind = VK_FLOAT;
+    }
+    return out;
+}
+
+/* The decoded text; false when it is no text or memory ran out. */
+static bool
+text_of(const rk__leaf *leaf, rk_json_value v, rk_str *out)
+{
+    if (v.type != RK_JSON_STRING) {
+        return false;
+    }
+    rk_arena_reset(leaf->texts);
+    if (rk_json_get_str(v, out, leaf->texts) != RK_OK) {
+        *leaf->failed = true;
+        return false;
+    }
+    return true;
+}
+
+/* Sign of v - c when both are of one kind; 3 when they are not. 2: a NaN. */
+static int
+compare(const rk__leaf *leaf, rk_json_value v, rk__value c)
+{
+    rk_str text = {0};
+    bool truth = false;
+    if (c.kind == VK_STRING) {
+        return text_of(leaf, v, &text) ? rk_str_cmp(text, c.s) : 3;
+    }
+    if (c.kind == VK_BOOL) {
+        return rk_json_get_bool(v, &truth) ? (int)truth - (int)c.b : 3;
+    }
+    rk__value number = number_of(v);
+    return number.kind == VK_NONE ? 3 : rk__number_cmp(number, c);
+}
+
+/* Is the array element |v| the constant |c|? |exact|: an integer constant takes no 1.0. */
+static bool
+element_is(rk_json_value v, rk__value c, bool exact)
+{
+    bool truth = false;
+    switch (c.kind) {
+    case VK_STRING:
+        return rk_json_str_is(v, c.s);
+    case VK_BOOL:
+        return rk_json_get_bool(v, &truth) && truth == c.b;
+    case VK_INT:
+    case VK_FLOAT: {
+        rk__value number = number_of(v);
+        if (exact && c.kind == VK_INT && number.kind != VK_INT) {
+            return false;
+        }
+        return number.kind != VK_NONE && rk__number_cmp(number, c) == 0;
+    }
+    case VK_NONE:
+    case VK_LIST:
+    case VK_NODE:
+    default:
+        return false;
+    }
+}
+
+static bool
+array_is(rk_json_value v, const rk__values *list)
+{
+    rk_json_iter iter;
+    rk_json_value element;
+    size_t i = 0;
+    rk_json_iter_init(&iter, v);
+    while (rk_json_iter_next(&iter, NULL, &element)) {
+        if (i >= list->n || !element_is(element, list->data[i], true)) {
+            return false;
+        }
+        i++;
+    }
+    return i == list->n;
+}
+
+/* |v| cmp |c|. */
+static answer
+cmp_answer(const rk__leaf *leaf, rk_json_value v, rk__token_kind cmp, rk__value c)
+{
+    if (c.kind == VK_LIST) {
+        if (v.type != RK_JSON_ARRAY || (cmp != TK_EQ && cmp != TK_NE)) {
+            return UNKNOWN;
+        }
+        return yes_no(array_is(v, c.list) == (cmp == TK_EQ));
+    }
+    if (c.kind == VK_STRING && (cmp == TK_EQ || cmp == TK_NE)) { /* needs no decoded copy */
+        return v.type == RK_JSON_STRING ? yes_no(rk_json_str_is(v, c.s) == (cmp == TK_EQ))
+                                        : UNKNOWN;
+    }
+    int order = compare(leaf, v, c);
+    return order == 3 ? UNKNOWN : yes_no(rk__cmp_holds(cmp, order));
+}
+
+static answer
+range_answer(const rk__leaf *leaf, rk_json_value v)
+{
+    const rk__pred *pred = leaf->pred;
+    int lo = compare(leaf, v, pred->value);
+    if (lo == 3) {
+        return UNKNOWN;
+    }
+    int hi = compare(leaf, v, pred->value2);
+    return yes_no(rk__cmp_holds(pred->lo_open ? TK_GT : TK_GE, lo) &&
+                  rk__cmp_holds(pred->hi_open ? TK_LT : TK_LE, hi));
+}
+
+/* The kinds of a list: an equality with one of another kind is unknown. */
+static answer
+in_answer(const rk__leaf *leaf, rk_json_value v)
+{
+    const rk__values *list = leaf->pred->value.list;
+    bool unknown = false;
+    for (size_t i = 0; i < list->n; i++) {
+        answer is = cmp_answer(leaf, v, TK_EQ, list->data[i]);
+        if (is == YES) {
+            return YES;
+        }
+        unknown = unknown || is == UNKNOWN;
+    }
+    return unknown ? UNKNOWN : NO;
+}
+
+/* Long lists of texts or integers alone: through the set. */
+static answer
+in_set_answer(const rk__leaf *leaf, rk_json_value v)
+{
+    const rk__set *set = leaf->pred->set;
+    rk_str text = {0};
+    if (set->strings_len > 0) {
+        return text_of(leaf, v, &text) ? yes_no(rk__set_has_string(set, text)) : UNKNOWN;
+    }
+    rk__value number = number_of(v);
+    if (number.kind == VK_INT) {
+        return yes_no(rk__set_has_int(set, number.i));
+    }
+    return number.kind == VK_NONE ? UNKNOWN : in_answer(leaf, v);
+}
+
+static answer
+arith_answer(rk_json_value v, const rk__pred *pred)
+{
+    rk__value number = number_of(v);
+    if (number.kind == VK_NONE) {
+        return UNKNOWN;
+    }
+    if (number.kind == VK_INT && pred->value2.kind == VK_INT) {
+        number.i = rk__int_op(pred->aop, number.i, pred->value2.i);
+    } else {
+        double a = number.kind == VK_INT ? (double)number.i : number.f;
+        double b = pred->value2.kind == VK_INT ? (double)pred->value2.i : pred->value2.f;
+        number.kind = VK_FLOAT;
+        number.f = rk__float_op(pred->aop, a, b);
+    }
+    return yes_no(rk__cmp_holds(pred->cmp, rk__number_cmp(number, pred->value)));
+}
+
+/* ---- contains ---- */
+
+static bool
+array_has(rk_json_value array, rk__value c)
+{
+    rk_json_iter iter;
+    rk_json_value element;
+    rk_json_iter_init(&iter, array);
+    while (rk_json_iter_next(&iter, NULL, &element)) {
+        bool is = c.kind == VK_LIST ? element.type == RK_JSON_ARRAY && array_is(element, c.list)
+                                    : element_is(element, c, false);
+        if (is) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static answer
+contains_answer(const rk__pred *pred, rk_json_value v)
+{
+    const rk__values *list = pred->value.list;
+    bool all = pred->fn == FN_CONTAINS_ALL;
+    if (v.type != RK_JSON_ARRAY) {
+        return UNKNOWN;
+    }
+    for (size_t i = 0; i < list->n; i++) {
+        if (array_has(v, list->data[i]) != all) {
+            return yes_no(!all);
+        }
+    }
+    return yes_no(all);
+}
+
+/* ---- exists ---- */
+
+/* Does the text of a value hold anything but nulls, {} and []? Strings followed by a colon are keys
+ * and count for nothing. */
+static bool
+is_present(rk_json_value v)
+{
+    const char *p = v.raw.data;
+    const char *end = p + v.raw.len;
+
+    if (v.type == RK_JSON_NONE || v.type == RK_JSON_NULL) {
+        return false;
+    }
+    if (v.type != RK_JSON_ARRAY && v.type != RK_JSON_OBJECT) {
+        return true;
+    }
+    while (p < end) {
+        char ch = *p++;
+        if (ch == '"') {
+            while (p < end && *p != '"') {
+                p += *p == '\\' ? 2 : 1;
+            }
+            p++;
+            while (p < end && (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n')) {
+                p++;
+            }
+            if (p >= end || *p != ':') {
+                return true;
+            }
+        } else if (ch == 't' || ch == 'f' || ch == '-' || (ch >= '0' && ch <= '9')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- dispatch ---- */
+
+static answer
+found_answer(const rk__leaf *leaf, rk_json_value v)
+{
+    const rk__pred *pred = leaf->pred;
+    rk_str text = {0};
+
+    switch ((int)pred->kind) {
+    case PK_CMP:
+        return cmp_answer(leaf, v, pred->cmp, pred->value);
+    case PK_RANGE:
+        return range_answer(leaf, v);
+    case PK_IN: {
+        const rk__set *set = pred->set;
+        size_t n = pred->value.list->n;
+        bool pure = set->slots != NULL && (n == set->ints_len || n == set->strings_len) &&
+                    pred->value.list->data[0].kind != VK_BOOL;
+        return pure ? in_set_answer(leaf, v) : in_answer(leaf, v);
+    }
+    case PK_LIKE:
+    case PK_REGEX:
+        return text_of(leaf, v, &text) ? yes_no(rk__test_string(leaf, text)) : UNKNOWN;
+    case PK_ARITH:
+        return arith_answer(v, pred);
+    case PK_LENGTH: {
+        int64_t n = (int64_t)rk_json_len(v);
+        int64_t c = pred->value.i;
+        if (v.type != RK_JSON_ARRAY) {
+            return UNKNOWN;
+        }
+        return yes_no(rk__cmp_holds(pred->cmp, (n > c) - (n < c)));
+    }
+    case PK_CONTAINS:
+        return contains_answer(pred, v);
+    default:
+        return UNKNOWN;
+    }
+}
+
+static answer
+json_answer(const rk__leaf *leaf, size_t row)
+{
+    const rk__col *col = leaf->pred->col;
+    rk_json_value v = rk_json_root(rk_column_bytes(leaf->col, row));
+    rk_json_value found = {0};
+
+    if (!rk_json_find(v, col->keys, col->keys_len, &found)) {
+        found = (rk_json_value){0};
+    }
+    if (leaf->pred->kind == PK_EXISTS) {
+        return yes_no(is_present(found));
+    }
+    if (found.type == RK_JSON_NONE || found.type == RK_JSON_NULL) {
+        return UNKNOWN;
+    }
+    return found_answer(leaf, found);
+}
+
+/* Answers that hold for all rows, null or not: tests with an empty list. */
+static bool
+constant_answer(const rk__pred *pred, bool *truth)
+{
+    bool lists = pred->kind == PK_IN || pred->kind == PK_CONTAINS;
+    *truth = pred->kind == PK_CONTAINS && pred->fn == FN_CONTAINS_ALL;
+    return lists && pred->value.list->n == 0;
+}
+
+void
+rk__eval_json(const rk__leaf *leaf)
+{
+    size_t words = rk_bitset_words(leaf->rows);
+    bool truth = false;
+
+    if (constant_answer(leaf->pred, &truth)) {
+        memset(leaf->value, truth ? 0xFF : 0, words * sizeof(uint64_t));
+        memset(leaf->known, 0xFF, words * sizeof(uint64_t));
+        return;
+    }
+    rk__known_from_valid(leaf, leaf->col);
+    for (size_t w = 0; w < words; w++) {
+        uint64_t value = 0;
+        uint64_t known = leaf->known[w];
+        for (uint64_t todo = known & leaf->active[w]; todo; todo &= todo - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(todo);
+            answer is = json_answer(leaf, leaf->first + w * 64 + bit);
+            value |= (uint64_t)(is == YES) << bit;
+            known &= ~((uint64_t)(is == UNKNOWN) << bit);
+        }
+        leaf->value[w] = value;
+        /* a null column exists nowhere, and that is known */
+        leaf->known[w] = leaf->pred->kind == PK_EXISTS ? UINT64_MAX : known;
+    }
+}
