@@ -244,7 +244,7 @@
 #define RK_CONFIG_STORAGE(X)                                                                       \
     X(STORAGE_TYPE, "common.storageType", CHOICE, "local", 0, 0, 0,                                \
       "local|remote|minio|opendal: Where sealed data is kept: a folder, or an object store.")      \
-    X(LOCAL_PATH, "localStorage.path", TEXT, "redkite-data", 0, 0, 0,                              \
+    X(LOCAL_PATH, "localStorage.path", TEXT, "./data", 0, 0, 0,                                    \
       "Folder of everything the server stores on local disk.")                                     \
     X(META_TYPE, "metastore.type", CHOICE, "sqlite", 0, 0, 0,                                      \
       "sqlite|etcd|tikv: Store of the metadata. Distributed deployments use etcd.")                \
