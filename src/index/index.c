@@ -13,6 +13,8 @@ static const rk__verbs *
 verbs_of(rk__kind_id kind)
 {
     switch (kind) {
+    case RK__KIND_NONE:
+        break;
     case RK__KIND_FLAT:
     case RK__KIND_BIN_FLAT:
         return &rk__flat_verbs;

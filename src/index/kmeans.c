@@ -90,7 +90,7 @@ majority_centre(const rk__kmeans *job, const uint32_t *members, size_t n, uint32
     for (size_t i = 0; i < n; i++) {
         const uint8_t *row = (const uint8_t *)job->rows + (size_t)members[i] * job->dim;
         for (size_t bit = 0; bit < (size_t)job->dim * 8; bit++) {
-            count[bit] += (row[bit / 8] >> (bit % 8)) & 1u;
+            count[bit] += ((unsigned)row[bit / 8] >> (bit % 8)) & 1u;
         }
     }
     memset(out, 0, job->dim);
@@ -167,7 +167,7 @@ rk__kmeans_run(const rk__kmeans *job, void *centres, rk_err *err)
     uint32_t *members = rk_alloc((job->n + 1) * sizeof(*members));
     void *work = rk_alloc((size_t)job->dim * (job->bits ? 8 * sizeof(uint32_t) : sizeof(double)));
     uint64_t state = job->options->seed + 1;
-    double last = INFINITY;
+    double last = HUGE_VAL;
     rk_code code = RK_OK;
 
     RK_ASSERT(job->k > 0 && job->n >= job->k);

@@ -67,17 +67,17 @@ static const kind_spec kinds[] = {
      T_SPARSE,
      {{"drop_ratio_build", true, 0, 1}},
      {{"drop_ratio_search", true, 0, 1}}},
-    {"IVF_SQ8", 0, T_DENSE, {{0}}, {{0}}},
-    {"IVF_PQ", 0, T_DENSE, {{0}}, {{0}}},
-    {"IVF_RABITQ", 0, T_FLOAT, {{0}}, {{0}}},
-    {"IVF_RABITQ_FASTSCAN", 0, T_FLOAT, {{0}}, {{0}}},
-    {"SCANN", 0, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_SQ", 0, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_PQ", 0, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_PRQ", 0, T_DENSE, {{0}}, {{0}}},
-    {"DISKANN", 0, T_FLOAT, {{0}}, {{0}}},
-    {"AISAQ", 0, T_FLOAT, {{0}}, {{0}}},
-    {"MINHASH_LSH", 0, T_BIN, {{0}}, {{0}}},
+    {"IVF_SQ8", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"IVF_PQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"IVF_RABITQ", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
+    {"IVF_RABITQ_FASTSCAN", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
+    {"SCANN", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_SQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_PQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_PRQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
+    {"DISKANN", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
+    {"AISAQ", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
+    {"MINHASH_LSH", RK__KIND_NONE, T_BIN, {{0}}, {{0}}},
 };
 
 static const char *const sparse_algorithms[] = {
@@ -180,7 +180,7 @@ rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows)
 {
     if (!is_auto(index_type)) {
         const kind_spec *spec = find_kind(index_type);
-        return spec ? spec->id : 0;
+        return spec ? spec->id : RK__KIND_NONE;
     }
     switch (type_bit(type)) {
     case T_BIN:
