@@ -768,7 +768,9 @@ rk__value_text(rk__value v)
         return out;
     }
     if (v.kind == VK_STRING) {
-        v.s.len = RK_MIN(v.s.len, (size_t)60);
+        (void)snprintf(out.text, sizeof(out.text), "%.*s", (int)RK_MIN(v.s.len, (size_t)80),
+                       v.s.data);
+        return out;
     }
     print_scalar(&buf, v);
     (void)snprintf(out.text, sizeof(out.text), "%.*s", (int)RK_MIN(buf.len, sizeof(out.text) - 1),
