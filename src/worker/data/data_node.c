@@ -24,7 +24,9 @@ typedef struct task {
     rk_data_node *node;
     rk_arena *arena; /* request and answer */
     pb_rk_TaskRequest *request;
-    pb_rk_TaskInfo info; /* guarded by tasks, except the two below */
+    pb_rk_TaskInfo info;       /* guarded by tasks */
+    pb_rk_IndexFile *built;    /* the worker's own until it ends, then part of info */
+    pb_rk_SegmentInfo *merged; /* the same */
     _Atomic(uint64_t) rows_done;
     _Atomic(bool) cancel;
     bool forgotten; /* freed when it ends */
@@ -106,16 +108,16 @@ build_index(task *t, rk_err *err)
                                   (rk_params){params, build->index->params.n}, object, &env,
                                   &t->cancel, &t->rows_done, &size_bytes, err));
     RK_ERR(RK_FAULT("index.after_build"));
-    t->info.index = RK_ARENA_NEW(t->arena, pb_rk_IndexFile);
-    if (!t->info.index) {
+    t->built = RK_ARENA_NEW(t->arena, pb_rk_IndexFile);
+    if (!t->built) {
         code = no_memory(err);
         goto out;
     }
-    t->info.index->index_id = build->index->id;
-    t->info.index->field_id = build->index->field_id;
-    t->info.index->object = build->object;
-    t->info.index->size_bytes = size_bytes;
-    t->info.index->params = build->index->params;
+    t->built->index_id = build->index->id;
+    t->built->field_id = build->index->field_id;
+    t->built->object = build->object;
+    t->built->size_bytes = size_bytes;
+    t->built->params = build->index->params;
 out:
     rk_free(object);
     rk_segment_unref(seg);
@@ -186,7 +188,7 @@ compact(task *t, rk_err *err)
     info->state = PB_RK_SegmentState_SEGMENT_FLUSHED;
     info->fold_ts = work->fold_ts;
     info->schema_version = schema->version;
-    t->info.segment = info;
+    t->merged = info;
 out:
     for (size_t i = 0; i < n; i++) {
         rk_segment_unref(segs[i]);
@@ -228,6 +230,8 @@ run_task(void *arg)
     rk_mutex_lock(&node->tasks);
     t->info.state = code == RK_OK ? PB_RK_TaskState_TASK_DONE : PB_RK_TaskState_TASK_FAILED;
     t->info.fail_code = code;
+    t->info.index = code == RK_OK ? t->built : NULL;
+    t->info.segment = code == RK_OK ? t->merged : NULL;
     if (code != RK_OK) {
         t->info.fail_reason = rk_arena_str(t->arena, rk_str_from(err.text));
         if (code != RK_ECANCELLED) {

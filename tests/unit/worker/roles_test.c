@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Role tests: coordinator, streaming, query and data node together over real stores in a temporary folder, driven through their services,
- * once wired near and once far. What the access layer would send is composed here by hand.
+ * Role tests: coordinator, streaming, query and data node together over real stores in a temporary
+ * folder, driven through their services, once wired near and once far. What the access layer would
+ * send is composed here by hand.
  */
 /* clang-format off */
 #include <stdarg.h>
@@ -123,19 +124,29 @@ start(roles *r)
     r->err = (rk_err){0};
     r->config = rk_config_new();
     assert_non_null(r->config);
-    MUST(r, rk_meta_open_sqlite(&r->meta, under(r, "meta.db", path, sizeof(path)), rk_env_real(), &r->err));
-    MUST(r, rk_object_open_dir(&r->objects, under(r, "objects", path, sizeof(path)), rk_env_real(), &r->err));
+    MUST(r, rk_meta_open_sqlite(&r->meta, under(r, "meta.db", path, sizeof(path)), rk_env_real(),
+                                &r->err));
+    MUST(r, rk_object_open_dir(&r->objects, under(r, "objects", path, sizeof(path)), rk_env_real(),
+                               &r->err));
     r->mem = rk_mem_new(NULL, "memory", UINT64_C(1) << 30);
     MUST(r, rk_pool_new(&r->background, &background));
-    worker = (rk_worker_options){.env = rk_env_real(), .config = r->config, .mem = r->mem, .objects = r->objects,
-                                 .background = r->background, .wal_path = under(r, "wal", path, sizeof(path))};
+    worker = (rk_worker_options){.env = rk_env_real(),
+                                 .config = r->config,
+                                 .mem = r->mem,
+                                 .objects = r->objects,
+                                 .background = r->background,
+                                 .wal_path = under(r, "wal", path, sizeof(path))};
     MUST(r, rk_query_node_new(&r->query, &worker, &r->err));
     worker.query_node = wire(r, 0, &pb_rk_QueryNode_service, rk_query_node_service(r->query));
     MUST(r, rk_data_node_new(&r->data, &worker, &r->err));
     MUST(r, rk_streaming_node_new(&r->streaming, &worker, &r->err));
     r->sn = wire(r, 1, &pb_rk_StreamingNode_service, rk_streaming_node_service(r->streaming));
-    brain = (rk_coordinator_options){.env = rk_env_real(), .config = r->config, .meta = r->meta, .objects = r->objects,
-                                     .streaming_node = r->sn, .query_node = worker.query_node};
+    brain = (rk_coordinator_options){.env = rk_env_real(),
+                                     .config = r->config,
+                                     .meta = r->meta,
+                                     .objects = r->objects,
+                                     .streaming_node = r->sn,
+                                     .query_node = worker.query_node};
     brain.data_node = wire(r, 2, &pb_rk_DataNode_service, rk_data_node_service(r->data));
     MUST(r, rk_coordinator_new(&r->coordinator, &brain, &r->err));
     r->co = wire(r, 3, &pb_rk_Coordinator_service, rk_coordinator_service(r->coordinator));
@@ -226,7 +237,8 @@ create(roles *r, const char *name)
     for (size_t i = 0; i < 3; i++) {
         schema->fields.data[i] = &fields[i];
     }
-    fields[0] = (pb_schema_FieldSchema){.name = RK_STR("id"), .is_primary_key = true, .data_type = RK_INT64};
+    fields[0] = (pb_schema_FieldSchema){
+        .name = RK_STR("id"), .is_primary_key = true, .data_type = RK_INT64};
     fields[1] = (pb_schema_FieldSchema){.name = RK_STR("tag"), .data_type = RK_VARCHAR};
     fields[1].type_params.data = RK_ARENA_ARRAY(r->arena, pb_common_KeyValuePair *, 1);
     fields[1].type_params.data[fields[1].type_params.n++] = pair(r, "max_length", "64");
@@ -283,7 +295,7 @@ static pb_schema_FieldData *
 vectors_field(roles *r, int64_t from, size_t n)
 {
     pb_schema_FieldData *f = RK_ARENA_NEW(r->arena, pb_schema_FieldData);
-    float *values = RK_ARENA_ARRAY(r->arena, float, n * DIM);
+    float *values = RK_ARENA_ARRAY(r->arena, float, n *DIM);
 
     for (size_t i = 0; i < n; i++) {
         values[i * DIM] = (float)(from + (int64_t)i);
@@ -312,10 +324,13 @@ key_ids(roles *r, int64_t from, size_t n)
 
 /* Inserts keys [from, from + n), deleting them first when |upsert|. */
 static uint64_t
-insert(roles *r, const pb_rk_CollectionInfo *c, int64_t from, size_t n, const char *tag, bool upsert)
+insert(roles *r, const pb_rk_CollectionInfo *c, int64_t from, size_t n, const char *tag,
+       bool upsert)
 {
     pb_rk_AppendRequest request = {.collection_id = c->id, .schema_version = c->schema_version};
-    pb_rk_RowBatch rows = {.channel = c->channels.data[0], .partition_id = c->partitions.data[0]->id, .rows = (uint32_t)n};
+    pb_rk_RowBatch rows = {.channel = c->channels.data[0],
+                           .partition_id = c->partitions.data[0]->id,
+                           .rows = (uint32_t)n};
     pb_rk_RowBatch *batches[1] = {&rows};
     pb_rk_DeleteBatch gone = {.channel = c->channels.data[0]};
     pb_rk_DeleteBatch *deletes[1] = {&gone};
@@ -353,7 +368,8 @@ static void
 index_and_load(roles *r, const pb_rk_CollectionInfo *c)
 {
     pb_rk_CreateIndexRequest index = {.collection_id = c->id, .field_id = 102, .name = RK_STR("v")};
-    pb_common_KeyValuePair *params[2] = {pair(r, "index_type", "HNSW"), pair(r, "metric_type", "L2")};
+    pb_common_KeyValuePair *params[2] = {pair(r, "index_type", "HNSW"),
+                                         pair(r, "metric_type", "L2")};
     pb_rk_LoadRequest load = {.collection_id = c->id};
     pb_rk_CollectionId id = {.collection_id = c->id};
     pb_rk_LoadState *state = NULL;
@@ -415,7 +431,8 @@ nearest(roles *r, const pb_rk_CollectionInfo *c, float x, rk_str *tag)
     rk_str queries[1] = {{(const char *)query, sizeof(query)}};
     int64_t fields[1] = {101};
     pb_rk_ReadScope scope = {.collection_id = c->id};
-    pb_rk_SearchRequest request = {.scope = &scope, .field_id = 102, .metric = RK_METRIC_L2, .topk = 1};
+    pb_rk_SearchRequest request = {
+        .scope = &scope, .field_id = 102, .metric = RK_METRIC_L2, .topk = 1};
     pb_rk_SearchResponse *out = NULL;
 
     request.queries.data = queries;
@@ -534,7 +551,8 @@ drop_frees_everything(bool far)
         usleep(5000);
     }
     assert_int_equal(n, 0);
-    assert_int_equal(pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx), RK_ECOLLECTION_NOT_FOUND);
+    assert_int_equal(pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx),
+                     RK_ECOLLECTION_NOT_FOUND);
     c = create(r, "gone");
     insert(r, c, 0, 10, "x", false);
     index_and_load(r, c);
@@ -556,11 +574,13 @@ release_and_load(bool far)
     pb_rk_QueryResponse *out = NULL;
 
     insert(r, c, 0, 100, "x", false);
-    assert_int_equal(pb_rk_StreamingNode_Query(r->sn, &query, &out, &r->ctx), RK_ECOLLECTION_NOT_LOADED);
+    assert_int_equal(pb_rk_StreamingNode_Query(r->sn, &query, &out, &r->ctx),
+                     RK_ECOLLECTION_NOT_LOADED);
     index_and_load(r, c);
     flush(r, c);
     MUST(r, pb_rk_Coordinator_Release(r->co, &id, &nothing, &r->ctx));
-    assert_int_equal(pb_rk_StreamingNode_Query(r->sn, &query, &out, &r->ctx), RK_ECOLLECTION_NOT_LOADED);
+    assert_int_equal(pb_rk_StreamingNode_Query(r->sn, &query, &out, &r->ctx),
+                     RK_ECOLLECTION_NOT_LOADED);
     insert(r, c, 100, 100, "y", false);
     erase(r, c, 0, 50);
     flush(r, c); /* deletes go to a delta file while nothing is loaded */
@@ -590,10 +610,14 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(write_read_flush_restart_near), cmocka_unit_test(write_read_flush_restart_far),
-        cmocka_unit_test(compaction_keeps_rows_near),    cmocka_unit_test(compaction_keeps_rows_far),
-        cmocka_unit_test(drop_frees_everything_near),    cmocka_unit_test(drop_frees_everything_far),
-        cmocka_unit_test(release_and_load_near),         cmocka_unit_test(release_and_load_far),
+        cmocka_unit_test(write_read_flush_restart_near),
+        cmocka_unit_test(write_read_flush_restart_far),
+        cmocka_unit_test(compaction_keeps_rows_near),
+        cmocka_unit_test(compaction_keeps_rows_far),
+        cmocka_unit_test(drop_frees_everything_near),
+        cmocka_unit_test(drop_frees_everything_far),
+        cmocka_unit_test(release_and_load_near),
+        cmocka_unit_test(release_and_load_far),
     };
 
     rk_kernels_init();
