@@ -16,9 +16,10 @@ typedef struct field_out {
     pb_schema_FieldData *data;
     uint8_t *values;
     size_t width;
-    bool *valid; /* NULL: field is not nullable */
-    size_t rows; /* done */
-    size_t put;  /* values done */
+    bool *valid;         /* NULL: field is not nullable */
+    rk_str default_text; /* of a text field: copied, the schema may go before the reply */
+    size_t rows;         /* done */
+    size_t put;          /* values done */
 } field_out;
 
 /* The message and all of its members in one piece. */
@@ -164,7 +165,16 @@ out_init(field_out *o, const rk_field *field, size_t rows, size_t values, rk_are
         return RK_ENOMEM;
     }
     room->data.type = (int32_t)field->type;
-    room->data.field_name = field->name;
+    room->data.field_name = rk_arena_str(arena, field->name);
+    if (!room->data.field_name.data) {
+        return RK_ENOMEM;
+    }
+    if (field->default_value && field->type == RK_VARCHAR) {
+        o->default_text = rk_arena_str(arena, field->default_value->string_data);
+        if (!o->default_text.data) {
+            return RK_ENOMEM;
+        }
+    }
     room->data.field_id = field->id;
     room->data.is_dynamic = field->dynamic;
     return RK_OK;
@@ -240,7 +250,7 @@ out_default(field_out *o)
         memcpy(to, &v->double_data, 8);
         break;
     case RK_VARCHAR:
-        memcpy(to, &v->string_data, sizeof(v->string_data));
+        memcpy(to, &o->default_text, sizeof(o->default_text));
         break;
     default:
         memcpy(to, &v->int_data, 4);
