@@ -510,6 +510,25 @@ rk_call_fail_err(rk_call *call, const rk_err *err)
 }
 
 void
+rk_call_reply_err(rk_call *call, rk_buf *message, const rk_err *err)
+{
+    const rk_code_info *info = rk_code_get_info(err->code);
+
+    if (!call->grpc || message->failed || message->len == 0) {
+        rk_buf_deinit(message);
+        memset(message, 0, sizeof(*message));
+        rk_call_fail_err(call, err);
+    } else if (answer_begin(call, RK__ANSWER_REPLY)) {
+        take_bytes(call, message);
+        call->answer.status = err->code == RK_OK ? 2 : info->grpc;
+        call->answer.code = -(int32_t)err->code;
+        call->answer.input = err->input;
+        set_text(call, rk_str_from(err->text[0] ? err->text : info->text));
+        answer_end(call);
+    }
+}
+
+void
 rk_call_http_header(rk_call *call, const char *lowercase_name, const char *value)
 {
     rk__answer *answer = &call->answer;

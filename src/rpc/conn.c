@@ -223,6 +223,14 @@ input_tls(rk__conn *conn, const uint8_t *data, size_t len)
 }
 
 void
+rk__conn_start_tls(rk__conn *conn)
+{
+    static const uint8_t nothing[1];
+
+    input_tls(conn, nothing, 0);
+}
+
+void
 rk__conn_feed(rk__conn *conn, const uint8_t *data, size_t len)
 {
     if (conn->doomed || conn->draining) {

@@ -12,7 +12,8 @@
  */
 #include "rpc/http2_private.h"
 
-#define COPY_MAX ((size_t)4096)
+#define STATUS_FIELDS_MAX 5u
+#define COPY_MAX          ((size_t)4096)
 
 #define NV_STATIC(literal_name, literal_value)                                                     \
     {                                                                                              \
@@ -37,11 +38,47 @@ total_bytes(const rk_call *call)
     return call->answer.bytes.len + (call->grpc ? RK__GRPC_PREFIX : 0);
 }
 
+/* grpc-status and what belongs to it. Returns how many fields. */
+static size_t
+put_status(nghttp2_nv *fields, rk_call *call)
+{
+    rk__answer *answer = &call->answer;
+    size_t n = 0;
+
+    snprintf(answer->status_text, sizeof(answer->status_text), "%d", answer->status);
+    fields[n++] = nv(RK_STR("grpc-status"), rk_str_from(answer->status_text), 0);
+    if (answer->text.len > 0) {
+        fields[n++] = nv(RK_STR("grpc-message"), answer->text, NGHTTP2_NV_FLAG_NO_INDEX);
+    }
+    if (answer->code != 0) {
+        snprintf(answer->code_text, sizeof(answer->code_text), "%d", answer->code);
+        fields[n++] = nv(RK_STR("rk-code"), rk_str_from(answer->code_text), 0);
+        if (answer->input) {
+            fields[n++] = nv(RK_STR("rk-input"), RK_STR("1"), 0);
+        }
+    }
+    if (answer->status == 12 && call->encoding.len > 0) {
+        fields[n++] = nv(RK_STR("grpc-accept-encoding"), RK_STR("identity,deflate,gzip"), 0);
+    }
+    return n;
+}
+
+static int
+submit_trailers(nghttp2_session *session, int32_t stream_id, rk_call *call)
+{
+    static const nghttp2_nv good[] = {NV_STATIC("grpc-status", "0")};
+    nghttp2_nv fields[STATUS_FIELDS_MAX];
+
+    if (call->answer.status == 0) {
+        return nghttp2_submit_trailer(session, stream_id, good, RK_COUNT(good));
+    }
+    return nghttp2_submit_trailer(session, stream_id, fields, put_status(fields, call));
+}
+
 static ssize_t
 read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len, uint32_t *flags,
           nghttp2_data_source *source, void *user)
 {
-    static const nghttp2_nv trailers[] = {NV_STATIC("grpc-status", "0")};
     rk_call *call = source->ptr;
     rk__answer *answer = &call->answer;
     size_t total = total_bytes(call);
@@ -51,7 +88,7 @@ read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len,
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (call->grpc) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            if (nghttp2_submit_trailer(session, stream_id, trailers, RK_COUNT(trailers)) != 0) {
+            if (submit_trailers(session, stream_id, call) != 0) {
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
             }
         }
@@ -170,26 +207,10 @@ submit_reply(rk__h2 *h2, rk_call *call)
 static int
 submit_fail(rk__h2 *h2, rk_call *call)
 {
-    rk__answer *answer = &call->answer;
-    nghttp2_nv head[7] = {NV_STATIC(":status", "200"),
-                          NV_STATIC("content-type", "application/grpc")};
-    size_t n = 2;
+    nghttp2_nv head[2 + STATUS_FIELDS_MAX] = {NV_STATIC(":status", "200"),
+                                              NV_STATIC("content-type", "application/grpc")};
+    size_t n = 2 + put_status(head + 2, call);
 
-    snprintf(answer->status_text, sizeof(answer->status_text), "%d", answer->status);
-    head[n++] = nv(RK_STR("grpc-status"), rk_str_from(answer->status_text), 0);
-    if (answer->text.len > 0) {
-        head[n++] = nv(RK_STR("grpc-message"), answer->text, NGHTTP2_NV_FLAG_NO_INDEX);
-    }
-    if (answer->code != 0) {
-        snprintf(answer->code_text, sizeof(answer->code_text), "%d", answer->code);
-        head[n++] = nv(RK_STR("rk-code"), rk_str_from(answer->code_text), 0);
-        if (answer->input) {
-            head[n++] = nv(RK_STR("rk-input"), RK_STR("1"), 0);
-        }
-    }
-    if (answer->status == 12 && call->encoding.len > 0) {
-        head[n++] = nv(RK_STR("grpc-accept-encoding"), RK_STR("identity,deflate,gzip"), 0);
-    }
     return nghttp2_submit_response(h2->session, call->stream_id, head, n, NULL);
 }
 

@@ -153,6 +153,8 @@ void rk__conn_drain(rk__conn *conn); /* close when the output is written */
 /* Bytes from the wire, before TLS: what the read callback calls; tests and fuzzers call it
  * themselves. */
 void rk__conn_feed(rk__conn *conn, const uint8_t *data, size_t len);
+/* Client side, once |conn->tls| is set: sends the first handshake message. */
+void rk__conn_start_tls(rk__conn *conn);
 void rk__conn_set_peer(rk__conn *conn);
 
 /* ---- loop ---- */

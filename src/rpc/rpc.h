@@ -92,6 +92,9 @@ void rk_call_fail(rk_call *call, int32_t grpc_status,
 /* As rk_call_fail(), with extra trailers `rk-code: N` so that a far service gets its rk_code back.
  */
 void rk_call_fail_err(rk_call *call, const rk_err *err);
+/* gRPC: a message and then a failing status, for methods whose response says more than the error.
+ */
+void rk_call_reply_err(rk_call *call, rk_buf *message, const rk_err *err);
 /* Adds a header to the answer that rk_call_http() will give; at most 12, further ones are dropped.
  */
 void rk_call_http_header(rk_call *call, const char *lowercase_name, const char *value);
@@ -124,7 +127,7 @@ void rk_rpc_client_free(rk_rpc_client *client); /* fails what is in flight with 
  * One unary call; blocks until the reply, the deadline (monotonic ns) or a broken connection.
  * |*reply| points into |arena|. Headers are pairs name, value ending in NULL; may be NULL. A status
  * other than 0 comes back as the rk_code of the `rk-code` trailer, or of the nearest code for the
- * gRPC status, with grpc-message as text.
+ * gRPC status, with grpc-message as text; a message sent before it is still in |*reply|.
  */
 RK_MUST_CHECK rk_code rk_rpc_client_call(rk_rpc_client *client, const char *path, rk_str message,
                                          const char *const *headers, int64_t deadline_ns,
