@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files of segments: damage of any byte is found and named, failures leave nothing behind, deltas
+ * and indexes come back.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/util.h"
+#include "segment/column_file.h"
+#include "segment_testing.h"
+
+typedef struct fixture {
+    st_store store;
+    rk_schema *schema;
+    rk_segment *growing;
+    rk_arena *arena;
+    st_row rows[700];
+} fixture;
+
+static int
+set_up(void **state)
+{
+    fixture *fx = calloc(1, sizeof(*fx));
+    rk_err err = {0};
+
+    assert_non_null(fx);
+    st_store_open(&fx->store);
+    fx->schema = st_schema(true);
+    fx->arena = rk_arena_new(0);
+    for (size_t i = 0; i < RK_COUNT(fx->rows); i++) {
+        fx->rows[i] = (st_row){(int64_t)((i * 37) % RK_COUNT(fx->rows)), 1};
+    }
+    assert_int_equal(rk_segment_new_growing(&fx->growing, &(rk_segment_ids){1, 1, 2}, fx->schema,
+                                            fx->store.mem, &err),
+                     RK_OK);
+    assert_int_equal(rk_segment_append(fx->growing,
+                                       st_rows(fx->schema, fx->rows, RK_COUNT(fx->rows), fx->arena),
+                                       ST_FIELDS, RK_COUNT(fx->rows), 50, &err),
+                     RK_OK);
+    *state = fx;
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    fixture *fx = *state;
+
+    rk_segment_unref(fx->growing);
+    rk_schema_unref(fx->schema);
+    rk_arena_free(fx->arena);
+    st_store_close(&fx->store);
+    free(fx);
+    return 0;
+}
+
+static pb_rk_SegmentInfo
+write_one(fixture *fx, int64_t id)
+{
+    pb_rk_SegmentInfo info;
+    rk_err err = {0};
+    rk_code code = rk_segment_write(&info, &(rk_segment_ids){id, 1, 2}, &fx->growing, 1, 60,
+                                    &fx->store.env, NULL, fx->arena, &err);
+
+    assert_string_equal(err.text, "");
+    assert_int_equal(code, RK_OK);
+    return info;
+}
+
+static void
+test_write_and_open(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_segment *seg;
+    uint64_t size = 0;
+    bool damaged;
+    rk_err err = {0};
+
+    assert_int_equal(info.rows, 700);
+    assert_int_equal(info.min_ts, 50);
+    assert_int_equal(info.max_ts, 50);
+    assert_int_equal(info.fold_ts, 60);
+    assert_int_equal(info.state, PB_RK_SegmentState_SEGMENT_FLUSHED);
+    assert_int_equal(info.columns.n, ST_FIELDS + 1);
+    assert_true(rk_str_is(info.columns.data[0]->object, "c1/s7/f1"));
+    for (size_t i = 0; i < info.columns.n; i++) {
+        size += info.columns.data[i]->size_bytes;
+    }
+    assert_int_equal(info.size_bytes, size);
+    assert_int_equal(st_store_count(&fx->store), ST_FIELDS + 1);
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    for (size_t row = 0; row < 700; row++) {
+        st_assert_row(seg, row, (st_row){(int64_t)row, 1}, fx->arena);
+    }
+    rk_segment_unref(seg);
+    /* a name is used once: a second writer of the same segment is refused and removes nothing */
+    assert_int_equal(rk_segment_write(&info, &(rk_segment_ids){7, 1, 2}, &fx->growing, 1, 60,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_EEXISTS);
+    assert_int_equal(st_store_count(&fx->store), ST_FIELDS + 1);
+}
+
+static void
+test_nothing_to_write(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info;
+    int64_t keys[700];
+    uint64_t times[700];
+    size_t hits;
+    rk_err err = {0};
+
+    for (size_t i = 0; i < 700; i++) {
+        keys[i] = (int64_t)i;
+        times[i] = 55;
+    }
+    assert_int_equal(rk_segment_delete(fx->growing, st_ids(fx->schema, keys, 700, fx->arena), times,
+                                       700, &hits, &err),
+                     RK_OK);
+    assert_int_equal(hits, 700);
+    assert_int_equal(rk_segment_write(&info, &(rk_segment_ids){8, 1, 2}, &fx->growing, 1, 60,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_OK);
+    assert_int_equal(info.rows, 0);
+    assert_int_equal(st_store_count(&fx->store), 0);
+}
+
+static char *
+path_of(fixture *fx, rk_str object)
+{
+    /* the store keeps an object in a file of its name somewhere below its folder */
+    static char path[300];
+    char command[300];
+
+    snprintf(command, sizeof(command), "find '%s' -path '*%.*s' -type f", fx->store.path,
+             RK_STR_ARG(object));
+    FILE *out = popen(command, "r");
+    assert_non_null(out);
+    assert_non_null(fgets(path, sizeof(path), out));
+    pclose(out);
+    path[strcspn(path, "\n")] = 0;
+    return path;
+}
+
+static void
+flip(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+b");
+    int c;
+
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    c = fgetc(f);
+    assert_true(c != EOF);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fputc(c ^ 0x10, f), c ^ 0x10);
+    fclose(f);
+}
+
+/* Opens the segment and reads every column; the first error. */
+static rk_code
+use_all(fixture *fx, const pb_rk_SegmentInfo *info, rk_err *err)
+{
+    rk_segment *seg;
+    bool damaged;
+    rk_column c;
+    rk_code code;
+
+    RK_RET(rk_segment_open(&seg, info, fx->schema, &fx->store.env, &damaged, err));
+    code = RK_OK;
+    for (size_t f = 0; f < ST_FIELDS && code == RK_OK; f++) {
+        code = rk_segment_column(seg, 0, f, 700, &c, err);
+    }
+    rk_segment_unref(seg);
+    return code;
+}
+
+static void
+test_damage(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_err err = {0};
+
+    assert_int_equal(use_all(fx, &info, &err), RK_OK);
+    for (size_t i = 0; i < info.columns.n; i++) {
+        long size = (long)info.columns.data[i]->size_bytes;
+        const char *path = path_of(fx, info.columns.data[i]->object);
+        /* header, data, padding or offsets, footer, tail; every byte of the smallest file */
+        for (long at = 0; at < size; at += i == 0 ? 1 : RK_MAX(size / 40, 1)) {
+            rk_err_clear(&err);
+            flip(path, at);
+            rk_code code = use_all(fx, &info, &err);
+            flip(path, at);
+            if (code != RK_ECORRUPT || !strstr(err.text, "offset") ||
+                !memmem(err.text, strlen(err.text), info.columns.data[i]->object.data,
+                        info.columns.data[i]->object.len)) {
+                fail_msg("file %zu offset %ld: code %d, \"%s\"", i, at, code, err.text);
+            }
+        }
+        FILE *f = fopen(path, "r+b");
+        assert_non_null(f);
+        fclose(f);
+    }
+    assert_int_equal(use_all(fx, &info, &err), RK_OK);
+    info.columns.data[3]->object = info.columns.data[4]->object; /* the file of another field */
+    assert_int_equal(use_all(fx, &info, &err), RK_ECORRUPT);
+    info.columns.data[3]->object = RK_STR("c1/s7/nothing");
+    assert_int_equal(use_all(fx, &info, &err), RK_EKEY_NOT_FOUND);
+}
+
+/* A field added later has no file: nulls when nullable, else the segment is not usable. */
+static void
+test_missing_column(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_segment *seg;
+    rk_column c;
+    bool damaged;
+    rk_err err = {0};
+
+    for (size_t drop = 0; drop < 2; drop++) {
+        pb_rk_SegmentInfo cut = info;
+        pb_rk_FieldFile *left[ST_FIELDS + 1];
+        int64_t gone = drop == 0 ? 100 + ST_NUMBER : 100 + ST_TEXT;
+        cut.columns.data = left;
+        cut.columns.n = 0;
+        for (size_t i = 0; i < info.columns.n; i++) {
+            if (info.columns.data[i]->field_id != gone) {
+                left[cut.columns.n++] = info.columns.data[i];
+            }
+        }
+        rk_code code = rk_segment_open(&seg, &cut, fx->schema, &fx->store.env, &damaged, &err);
+        assert_int_equal(code, drop == 0 ? RK_OK : RK_ECORRUPT);
+        if (code == RK_OK) {
+            assert_int_equal(rk_segment_column(seg, 0, ST_NUMBER, 700, &c, &err), RK_OK);
+            assert_int_equal(c.rows, 700);
+            assert_true(rk_column_is_null(&c, 699));
+            rk_segment_unref(seg);
+        }
+    }
+}
+
+/* Every failure on the way removes what was written. */
+static void
+test_failed_write(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info;
+    _Atomic(bool) cancel = true;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_write(&info, &(rk_segment_ids){9, 1, 2}, &fx->growing, 1, 60,
+                                      &fx->store.env, &cancel, fx->arena, &err),
+                     RK_ECANCELLED);
+    assert_int_equal(st_store_count(&fx->store), 0);
+    for (int64_t fail = 0;; fail++) {
+        rk_arena *arena = rk_arena_new(0);
+        rk_alloc_fail_after(fail);
+        rk_code code = rk_segment_write(&info, &(rk_segment_ids){9, 1, 2}, &fx->growing, 1, 60,
+                                        &fx->store.env, NULL, arena, &err);
+        rk_alloc_fail_after(-1);
+        rk_arena_free(arena);
+        if (code == RK_OK) {
+            assert_int_equal(st_store_count(&fx->store), ST_FIELDS + 1);
+            break;
+        }
+        assert_int_equal(code, RK_ENOMEM);
+        assert_int_equal(st_store_count(&fx->store), 0);
+    }
+}
+
+static void
+test_fault_points(void **state)
+{
+    fixture *fx = *state;
+    static const char *const rules[] = {
+        "segment.write.before_column:1:error", "segment.write.before_column:5:full",
+        "segment.write.after_column:1:error", "segment.write.after_column:10:error"};
+    rk_err err = {0};
+
+    for (size_t i = 0; i < RK_COUNT(rules); i++) {
+        pb_rk_SegmentInfo info;
+        setenv("REDKITE_FAULT", rules[i], 1);
+        rk_fault_init();
+        rk_code code = rk_segment_write(&info, &(rk_segment_ids){9, 1, 2}, &fx->growing, 1, 60,
+                                        &fx->store.env, NULL, fx->arena, &err);
+        assert_int_equal(code, strstr(rules[i], "full") ? RK_EDISK_FULL : RK_EIO);
+        assert_int_equal(st_store_count(&fx->store), 0);
+    }
+    unsetenv("REDKITE_FAULT");
+    rk_fault_init();
+}
+
+static void
+test_deltas(void **state)
+{
+    fixture *fx = *state;
+    enum { N = 40000 };
+    int64_t *numbers = RK_ARENA_ARRAY(fx->arena, int64_t, N);
+    uint64_t *times = RK_ARENA_ARRAY(fx->arena, uint64_t, N);
+    rk_schema *schema = st_schema(false);
+    rk_err err = {0};
+
+    for (size_t i = 0; i < N; i++) {
+        numbers[i] = (int64_t)(i * 7) - 1000;
+        times[i] = 1000 + i / 3;
+    }
+    for (int text = 0; text < 2; text++) {
+        const char *name = text ? "c1/d/text" : "c1/d/numbers";
+        pb_schema_IDs *keys = st_ids(text ? fx->schema : schema, numbers, N, fx->arena);
+        pb_rk_DeltaFile file;
+        pb_schema_IDs *back;
+        uint64_t *back_times;
+        size_t n;
+        assert_int_equal(
+            rk_delta_write(&file, name, keys, times, N, fx->store.objects, fx->arena, &err), RK_OK);
+        assert_int_equal(file.rows, N);
+        assert_int_equal(file.min_ts, 1000);
+        assert_int_equal(file.max_ts, times[N - 1]);
+        assert_int_equal(
+            rk_delta_read(name, &back, &back_times, &n, fx->store.objects, fx->arena, &err), RK_OK);
+        assert_int_equal(n, N);
+        for (size_t i = 0; i < N; i++) {
+            assert_int_equal(rk_pk_cmp(rk_ids_at(back, i), rk_ids_at(keys, i)), 0);
+            assert_int_equal(back_times[i], times[i]);
+        }
+        const char *path = path_of(fx, rk_str_from(name));
+        for (long at = 0; at < (long)file.size_bytes; at += 10007) {
+            flip(path, at);
+            assert_int_equal(
+                rk_delta_read(name, &back, &back_times, &n, fx->store.objects, fx->arena, &err),
+                RK_ECORRUPT);
+            flip(path, at);
+        }
+    }
+    rk_schema_unref(schema);
+}
+
+static void
+test_index(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_param pairs[] = {{RK_STR("index_type"), RK_STR("HNSW")},
+                        {RK_STR("metric_type"), RK_STR("L2")},
+                        {RK_STR("M"), RK_STR("8")}};
+    rk_params params = {pairs, RK_COUNT(pairs)};
+    pb_rk_IndexFile file = {
+        .index_id = 1, .field_id = 100 + ST_VECTOR, .object = RK_STR("c1/s7/i1")};
+    _Atomic(uint64_t) done = 0;
+    const rk_index *index;
+    rk_segment *seg;
+    bool damaged;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    rk_code code = rk_segment_build_index(seg, file.field_id, params, "c1/s7/i1", &fx->store.env,
+                                          NULL, &done, &file.size_bytes, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(code, RK_OK);
+    assert_false(rk_segment_has_index(seg, file.field_id));
+    assert_int_equal(rk_segment_set_index(seg, &file, &fx->store.env, &err), RK_OK);
+    assert_true(rk_segment_has_index(seg, file.field_id));
+    rk_segment_index *held = rk_segment_index_ref(seg, file.field_id, &index);
+    rk_segment_drop_index(seg, file.field_id); /* a search that holds it goes on */
+    assert_false(rk_segment_has_index(seg, file.field_id));
+    rk_hit hit;
+    uint32_t n = 0;
+    rk_column c;
+    rk_search_options options = {.k = 1, .arena = fx->arena};
+    assert_int_equal(rk_segment_column(seg, 0, ST_VECTOR, 700, &c, &err), RK_OK);
+    code = rk_index_search(index, (const float *)c.data + 5 * ST_DIM, ST_DIM * 4, &options, &hit,
+                           &n, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(code, RK_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(hit.row, 5);
+    rk_segment_index_unref(held);
+    rk_segment_unref(seg);
+
+    /* a listed index is opened with the segment; a damaged or missing one is reported and left out
+     */
+    pb_rk_IndexFile *listed[] = {&file};
+    info.indexes.data = listed;
+    info.indexes.n = 1;
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_false(damaged);
+    assert_true(rk_segment_has_index(seg, file.field_id));
+    rk_segment_unref(seg);
+    const char *path = path_of(fx, file.object);
+    flip(path, 3);
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_true(damaged);
+    assert_false(rk_segment_has_index(seg, file.field_id));
+    rk_segment_unref(seg);
+    file.object = RK_STR("c1/s7/nothing");
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_true(damaged);
+    rk_segment_unref(seg);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_write_and_open, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_to_write, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_missing_column, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_failed_write, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fault_points, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_deltas, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index, set_up, tear_down),
+    };
+    rk_kernels_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
