@@ -366,6 +366,31 @@ st_assert_row(const rk_segment *seg, size_t row, st_row expected, rk_arena *aren
     assert_int_equal(((const uint8_t *)c.data)[at], mix(expected) & 1);
 }
 
+void
+st_vector(st_row row, bool optional, float *out)
+{
+    vector_of(row, optional ? 99 : 0, out);
+}
+
+bool
+st_number(st_row row, int32_t *out)
+{
+    *out = number_of(row);
+    return !number_null(row);
+}
+
+bool
+st_flag(st_row row)
+{
+    return mix(row) & 1;
+}
+
+rk_str
+st_sparse(st_row row, rk_arena *arena)
+{
+    return sparse_of(row, arena);
+}
+
 /* ---- model ---- */
 
 void

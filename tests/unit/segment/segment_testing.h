@@ -50,6 +50,10 @@ pb_schema_IDs *st_ids(const rk_schema *schema, const int64_t *keys, size_t n, rk
 /* Aborts unless row |row| of |seg| holds the values of |expected|. */
 void st_assert_row(const rk_segment *seg, size_t row, st_row expected, rk_arena *arena);
 bool st_vector_null(st_row row); /* of the optional vector */
+void st_vector(st_row row, bool optional, float *out);
+bool st_number(st_row row, int32_t *out); /* false: null */
+bool st_flag(st_row row);
+rk_str st_sparse(st_row row, rk_arena *arena);
 
 /* ---- what was done ---- */
 
