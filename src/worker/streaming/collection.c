@@ -219,6 +219,7 @@ rk__sn_open_collection(void *self, const void *request, void *response, rk_ctx *
                        "a collection was opened without its schema or channels");
     }
     RK_RET(collection_new(&c, node, req, ctx->err));
+    RK_ASSERT(c);
     rk_mutex_lock(&node->lock);
     at = find_position(node, c->id);
     if (at < node->collections_len && node->collections[at]->id == c->id) {
