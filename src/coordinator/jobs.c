@@ -43,34 +43,50 @@ rk__co_pass(rk_coordinator *co)
             wait_ns = RK_MIN(wait_ns, RK_MAX(c->retry_at_ns - rk__co_now_ns(co), INT64_C(1000000)));
         }
     }
-    if (co->tasks_len > 0) {
-        wait_ns = RK_MIN(wait_ns, RK__CO_TASK_POLL_MS * INT64_C(1000000));
-    }
     rk_mutex_unlock(&co->lock);
     return wait_ns;
+}
+
+/* Sleeps until there is work, |next_pass_ns| has come, or running tasks should be looked at. Caller
+ * holds lock. */
+static void
+sleep_locked(rk_coordinator *co, int64_t next_pass_ns)
+{
+    int64_t until = next_pass_ns;
+
+    if (co->tasks_len > 0) {
+        until = RK_MIN(until, rk__co_now_ns(co) + RK__CO_TASK_POLL_MS * INT64_C(1000000));
+    }
+    if (co->work || co->stopping) {
+        return;
+    }
+    if (until == INT64_MAX) {
+        rk_cond_wait(&co->wake, &co->lock);
+    } else {
+        (void)rk_cond_wait_until(&co->wake, &co->lock, until);
+    }
 }
 
 static void
 job_main(void *arg)
 {
     rk_coordinator *co = arg;
+    int64_t next_pass_ns = 0;
 
     rk__co_sweep_orphans(co);
     rk_mutex_lock(&co->lock);
     while (!co->stopping) {
-        int64_t wait_ns;
+        bool whole = co->work || rk__co_now_ns(co) >= next_pass_ns;
         co->work = false;
         rk_mutex_unlock(&co->lock);
-        wait_ns = rk__co_pass(co);
-        rk_mutex_lock(&co->lock);
-        if (co->work || co->stopping) {
-            continue;
-        }
-        if (wait_ns == INT64_MAX) {
-            rk_cond_wait(&co->wake, &co->lock);
+        if (whole) {
+            int64_t wait_ns = rk__co_pass(co);
+            next_pass_ns = wait_ns == INT64_MAX ? INT64_MAX : rk__co_now_ns(co) + wait_ns;
         } else {
-            (void)rk_cond_wait_until(&co->wake, &co->lock, rk__co_now_ns(co) + wait_ns);
+            rk__co_collect_tasks(co); /* a task that ended makes work */
         }
+        rk_mutex_lock(&co->lock);
+        sleep_locked(co, next_pass_ns);
     }
     rk_mutex_unlock(&co->lock);
 }

@@ -686,6 +686,7 @@ take_task(rk_coordinator *co, int64_t id, rk__co_task *out)
         if (co->tasks[i].id == id) {
             *out = co->tasks[i];
             co->tasks[i] = co->tasks[--co->tasks_len];
+            rk__co_wake(co); /* what comes next may depend on it */
             found = true;
         }
     }

@@ -66,6 +66,23 @@ take_lock(rk_datadir *dir, rk_err *err)
     return code;
 }
 
+/* The folder's own entry survives a power cut too; stores sync what they put into it. */
+static rk_code
+sync_folder(const char *root, const rk_env *env, rk_err *err)
+{
+    char *parent = join(root, "..");
+    rk_code code = RK_OK;
+
+    if (!parent) {
+        return rk_fail(err, RK_ENOMEM, "memory is out");
+    }
+    RK_ERR(env->disk->sync_dir(env->disk, root, err));
+    RK_ERR(env->disk->sync_dir(env->disk, parent, err));
+out:
+    rk_free(parent);
+    return code;
+}
+
 rk_code
 rk_datadir_open(rk_datadir *out, const char *path, const rk_env *env, rk_err *err)
 {
@@ -82,6 +99,7 @@ rk_datadir_open(rk_datadir *out, const char *path, const rk_env *env, rk_err *er
         goto out;
     }
     RK_ERR(take_lock(out, err));
+    RK_ERR(sync_folder(out->root, env, err));
 out:
     if (code != RK_OK) {
         rk_datadir_close(out);
