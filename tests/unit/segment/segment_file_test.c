@@ -408,6 +408,85 @@ test_index(void **state)
     rk_segment_unref(seg);
 }
 
+/* ---- files of released versions ---- */
+
+static void
+put_golden(fixture *fx, const char *file, const char *object)
+{
+    char path[500];
+    static char bytes[65536];
+    rk_err err = {0};
+
+    snprintf(path, sizeof(path), "%s/segment/v1/%s", RK_TESTDATA, file);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t len = fread(bytes, 1, sizeof(bytes), f);
+    fclose(f);
+    assert_int_equal(rk_object_put(fx->store.objects, object, (rk_str){bytes, len}, &err), RK_OK);
+}
+
+/* Files that version 1 wrote are read, and are what is written today. */
+static void
+test_golden(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = {
+        .id = 7, .collection_id = 1, .rows = 40, .min_ts = 50, .max_ts = 50, .fold_ts = 60};
+    pb_rk_FieldFile *files[ST_FIELDS + 1];
+    rk_segment *seg;
+    bool damaged;
+    rk_err err = {0};
+
+    info.columns.data = files;
+    for (int i = 0; i <= ST_FIELDS; i++) {
+        rk_str file = rk_arena_printf(fx->arena, "f%d", i == 0 ? 1 : 99 + i);
+        rk_str object = rk_arena_printf(fx->arena, "golden/%s", file.data);
+        put_golden(fx, file.data, object.data);
+        files[i] = RK_ARENA_NEW(fx->arena, pb_rk_FieldFile);
+        *files[i] = (pb_rk_FieldFile){.field_id = i == 0 ? 1 : 99 + i, .object = object};
+        info.columns.n++;
+    }
+    rk_code code = rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(code, RK_OK);
+    for (size_t row = 0; row < 40; row++) {
+        st_assert_row(seg, row, (st_row){(int64_t)row, 1}, fx->arena);
+        assert_int_equal(rk_segment_row_ts(seg, row), 50);
+    }
+    pb_rk_SegmentInfo today;
+    assert_int_equal(rk_segment_write(&today, &(rk_segment_ids){7, 1, 2}, &seg, 1, 60,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_OK);
+    for (size_t i = 0; i < today.columns.n; i++) {
+        rk_object_view a, b;
+        assert_int_equal(
+            rk_object_map(fx->store.objects, today.columns.data[i]->object.data, &a, &err), RK_OK);
+        assert_int_equal(rk_object_map(fx->store.objects, files[i]->object.data, &b, &err), RK_OK);
+        assert_int_equal(a.len, b.len);
+        assert_memory_equal(a.data, b.data, a.len);
+        rk_object_unmap(fx->store.objects, &a);
+        rk_object_unmap(fx->store.objects, &b);
+    }
+    rk_segment_unref(seg);
+    for (int text = 0; text < 2; text++) {
+        static const int64_t numbers[] = {1, 2, 3, 4, 9};
+        pb_schema_IDs *keys;
+        uint64_t *ts;
+        size_t n;
+        const char *object = text ? "golden/d1" : "golden/d2";
+        put_golden(fx, object + 7, object);
+        assert_int_equal(rk_delta_read(object, &keys, &ts, &n, fx->store.objects, fx->arena, &err),
+                         RK_OK);
+        assert_int_equal(n, 5);
+        for (size_t i = 0; i < n; i++) {
+            rk_pk expected = {.number = numbers[i]};
+            expected = text ? st_pk(fx->schema, numbers[i], fx->arena) : expected;
+            assert_int_equal(rk_pk_cmp(rk_ids_at(keys, i), expected), 0);
+            assert_int_equal(ts[i], 70 + i);
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -420,6 +499,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_fault_points, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deltas, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_golden, set_up, tear_down),
     };
     rk_kernels_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
