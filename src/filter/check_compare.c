@@ -325,7 +325,7 @@ rk__check_chain(rk__checker *k, uint32_t node, rk__sem *out)
     if (!rk__convert(col, lo, &pred->value) || !rk__convert(col, hi, &pred->value2)) {
         return rk__fail(k->c, "invalid range operations");
     }
-    int order = lo.kind == VK_STRING ? rk_str_cmp(lo.s, hi.s) : rk__number_cmp(lo, hi);
+    int order = lo.kind == VK_STRING ? rk__text_cmp(lo.s, hi.s) : rk__number_cmp(lo, hi);
     if (order > 0 || (order == 0 && (lo_open || hi_open))) {
         return rk__fail(k->c, "invalid range: lowerbound is greater than upperbound");
     }

@@ -53,7 +53,7 @@ compare(const rk__leaf *leaf, rk_json_value v, rk__value c)
     rk_str text = {0};
     bool truth = false;
     if (c.kind == VK_STRING) {
-        return text_of(leaf, v, &text) ? rk_str_cmp(text, c.s) : 3;
+        return text_of(leaf, v, &text) ? rk__text_cmp(text, c.s) : 3;
     }
     if (c.kind == VK_BOOL) {
         return rk_json_get_bool(v, &truth) ? (int)truth - (int)c.b : 3;

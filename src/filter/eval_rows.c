@@ -21,10 +21,10 @@ rk__test_string(const rk__leaf *leaf, rk_str v)
         if (pred->cmp == TK_EQ || pred->cmp == TK_NE) { /* lengths tell most apart */
             return rk_str_eq(v, pred->value.s) == (pred->cmp == TK_EQ);
         }
-        return rk__cmp_holds(pred->cmp, rk_str_cmp(v, pred->value.s));
+        return rk__cmp_holds(pred->cmp, rk__text_cmp(v, pred->value.s));
     case PK_RANGE: {
-        int lo = rk_str_cmp(pred->value.s, v);
-        int hi = rk_str_cmp(v, pred->value2.s);
+        int lo = rk__text_cmp(pred->value.s, v);
+        int hi = rk__text_cmp(v, pred->value2.s);
         return (pred->lo_open ? lo < 0 : lo <= 0) && (pred->hi_open ? hi < 0 : hi <= 0);
     }
     case PK_IN:
@@ -173,7 +173,7 @@ text_answer(const rk__leaf *leaf, size_t row)
 
     switch ((int)pred->kind) {
     case PK_CMP_COLS:
-        return yes_no(rk__cmp_holds(pred->cmp, rk_str_cmp(a, rk_column_bytes(leaf->col2, row))));
+        return yes_no(rk__cmp_holds(pred->cmp, rk__text_cmp(a, rk_column_bytes(leaf->col2, row))));
     case PK_EMPTY:
         return yes_no(a.len == 0);
     case PK_STARTS: {

@@ -236,6 +236,13 @@ typedef struct rk__short_text {
 } rk__short_text;
 rk__short_text rk__value_text(rk__value v);
 
+/* -1, 0 or 1. */
+static inline int
+rk__text_cmp(rk_str a, rk_str b)
+{
+    int order = rk_str_cmp(a, b);
+    return (order > 0) - (order < 0);
+}
 /* Sign of a - b for numbers, exact for two integers; 2 when a NaN is among them. */
 int rk__number_cmp(rk__value a, rk__value b);
 /* Wrapping 64-bit arithmetic that never traps; |b| is not 0 for / and %. */

@@ -325,7 +325,7 @@ compare_keys(const void *a, const void *b)
     const rk_pk *x = a;
     const rk_pk *y = b;
     if (x->is_text) {
-        return rk_str_cmp(x->text, y->text);
+        return rk__text_cmp(x->text, y->text);
     }
     return (x->number > y->number) - (x->number < y->number);
 }

@@ -32,7 +32,7 @@ compare_floats(const void *a, const void *b)
 static int
 compare_strings(const void *a, const void *b)
 {
-    return rk_str_cmp(*(const rk_str *)a, *(const rk_str *)b);
+    return rk__text_cmp(*(const rk_str *)a, *(const rk_str *)b);
 }
 
 /* Sorts and drops repeats; returns how many are left. */

@@ -383,7 +383,7 @@ fold_compare(rk__compile *c, rk__token_kind op, rk__value a, rk__value b, rk_str
     if (is_number(a) && is_number(b)) {
         order = rk__number_cmp(a, b);
     } else if (a.kind == VK_STRING && b.kind == VK_STRING) {
-        order = rk_str_cmp(a.s, b.s);
+        order = rk__text_cmp(a.s, b.s);
     } else if (a.kind == VK_BOOL && b.kind == VK_BOOL && equality) {
         order = (int)a.b - (int)b.b;
     } else {
