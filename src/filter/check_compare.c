@@ -115,7 +115,7 @@ convert_list(rk__checker *k, const rk__col *col, rk__value v, rk__value *out)
         return cannot_cast(k, rk__col_type_name(col, &scratch), v);
     }
     for (size_t i = 0; i < v.list->n; i++) {
-        rk__value converted;
+        rk__value converted = {0};
         if (!rk__convert(&element, v.list->data[i], &converted)) {
             return cannot_cast(k, rk__col_type_name(col, &scratch), v.list->data[i]);
         }

@@ -57,7 +57,7 @@ in_element(rk__checker *k, const rk__col *col, rk__value v, rk__value *out)
         }
         fits = v.kind == VK_LIST;
         for (size_t i = 0; fits && i < v.list->n; i++) {
-            rk__value converted;
+            rk__value converted = {0};
             fits = v.list->data[i].kind != VK_LIST &&
                    rk__convert(&element, v.list->data[i], &converted);
             if (fits) {
@@ -258,7 +258,7 @@ check_contains(rk__checker *k, uint32_t node, rk__sem *out)
     }
     rk__col element = {.kind = CK_SCALAR, .type = left->col->field->element};
     for (size_t i = 0; i < given->n; i++) {
-        rk__value converted;
+        rk__value converted = {0};
         if (left->col->kind == CK_JSON) {
             RK_RET(in_element(k, left->col, given->data[i], &converted));
         } else if (!rk__convert(&element, given->data[i], &converted)) {

@@ -226,15 +226,14 @@ contains_answer(const rk__pred *pred, rk_json_value v)
 static bool
 is_present(rk_json_value v)
 {
-    const char *p = v.raw.data;
-    const char *end = p + v.raw.len;
-
     if (v.type == RK_JSON_NONE || v.type == RK_JSON_NULL) {
         return false;
     }
     if (v.type != RK_JSON_ARRAY && v.type != RK_JSON_OBJECT) {
         return true;
     }
+    const char *p = v.raw.data;
+    const char *end = p + v.raw.len;
     while (p < end) {
         char ch = *p++;
         if (ch == '"') {

@@ -77,14 +77,14 @@ float_range(rk__range *r, rk__token_kind cmp, double c, bool single)
     switch ((int)cmp) {
     case TK_LT:
         r->empty = r->empty || (isinf(c) && c < 0);
-        r->f_hi = next_to(c, -INFINITY, single);
+        r->f_hi = next_to(c, -HUGE_VAL, single);
         break;
     case TK_LE:
         r->f_hi = c;
         break;
     case TK_GT:
         r->empty = r->empty || (isinf(c) && c > 0);
-        r->f_lo = next_to(c, INFINITY, single);
+        r->f_lo = next_to(c, HUGE_VAL, single);
         break;
     case TK_GE:
         r->f_lo = c;
@@ -140,7 +140,7 @@ leaf_cost(const rk__pred *pred)
 static rk_code
 prepare_leaf(rk_filter *filter, rk__pred *pred, rk_arena *arena)
 {
-    rk__range all = {.i_lo = INT64_MIN, .i_hi = INT64_MAX, .f_lo = -INFINITY, .f_hi = INFINITY};
+    rk__range all = {.i_lo = INT64_MIN, .i_hi = INT64_MAX, .f_lo = -HUGE_VAL, .f_hi = HUGE_VAL};
 
     pred->range = all;
     if (pred->kind == PK_CMP) {
