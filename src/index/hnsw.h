@@ -48,6 +48,7 @@ typedef struct rk__hnsw_codes {
     size_t n;           /* components padded to a multiple of 32 */
     const float *mean;  /* dim */
     float scale;
+    bool complete; /* every row has a code: none is NaN or infinite */
 } rk__hnsw_codes;
 
 typedef struct rk__hnsw_scratch rk__hnsw_scratch;
@@ -182,7 +183,8 @@ rk__chain_next(const rk__hnsw *graph, size_t rows, uint32_t row)
 
 /* ---- hnsw_code.c ---- */
 
-/* Decides whether codes are good enough and makes them; rows with a set bit in |skip| get zeros.
+/* Decides whether codes are good enough and makes them; rows with a set bit in |skip|
+ * (not finite) get zeros.
  * Leaves codes.data NULL otherwise. */
 RK_MUST_CHECK rk_code rk__hnsw_encode(rk_index *index, rk__hnsw *graph,
                                       const rk_build_options *options, const rk_bitset *skip,

@@ -70,6 +70,18 @@ row_is_finite(const rk__space *space, const uint8_t *row)
     return !bad;
 }
 
+static void
+skip_not_finite(hnsw_build *b)
+{
+    const rk__space *space = &b->index->space;
+
+    for (size_t r = 0; r < space->rows; r++) {
+        if (!row_is_finite(space, rk__space_row(space, r))) {
+            rk_bitset_set(&b->skip, r);
+        }
+    }
+}
+
 typedef struct row_hash {
     uint64_t hash;
     uint32_t row;
@@ -103,9 +115,6 @@ chain_equal_rows(hnsw_build *b, rk_err *err)
     for (size_t r = 0; r < space->rows; r++) {
         const uint8_t *row = rk__space_row(space, r);
         hashes[r] = (row_hash){rk_hash64(row, space->row_bytes), (uint32_t)r};
-        if (!row_is_finite(space, row)) {
-            rk_bitset_set(&b->skip, r);
-        }
     }
     qsort(hashes, space->rows, sizeof(*hashes), compare_hashes);
     uint32_t tail = 0;
@@ -351,7 +360,8 @@ link_node(hnsw_build *b, rk__walker *walker, const rk__hnsw_level *level, uint32
             cands[n++] = cands[i];
         }
     }
-    uint32_t kept = select_diverse(walker, level, cands, n, b->graph->M, s);
+    uint32_t kept = select_diverse(walker, level, cands, n,
+                                   level->node_rows ? level->cap : level->cap * 3 / 4, s);
     _Atomic(uint8_t) *stripe = stripe_lock(b, row_of(level, node));
     uint32_t at = 0;
     uint32_t early[64];
@@ -546,8 +556,9 @@ build_graph(hnsw_build *b, rk_err *err)
         return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for %zu rows", rows);
     }
     RK_RET(rk__index_norms(b->index, err));
-    RK_RET(chain_equal_rows(b, err));
+    skip_not_finite(b);
     RK_RET(rk__hnsw_encode(b->index, b->graph, b->options, &b->skip, err));
+    RK_RET(chain_equal_rows(b, err));
     draw_levels(b);
     RK_RET(alloc_links(b, err));
     if (b->n_nodes > 1) {

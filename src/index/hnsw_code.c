@@ -227,7 +227,8 @@ rk__hnsw_encode(rk_index *index, rk__hnsw *graph, const rk_build_options *option
                                     .stride = job.stride,
                                     .n = ((size_t)space->dim + 31) / 32 * 32,
                                     .mean = job.mean,
-                                    .scale = job.scale};
+                                    .scale = job.scale,
+                                    .complete = rk_bitset_count(skip) == 0};
     job.out = NULL;
     job.mean = NULL;
 out:

@@ -3,19 +3,20 @@
  * The graph on disk: its arrays as they lie in memory, used mapped. Sections:
  *
  *   1  inverse norms (COSINE)
- *   10 header: u32 M, ef_construction, n_levels, entry row, flags (1: codes, 2: chains), f32 scale,
- * then 16 u32 node counts of levels 1..16 11 ground links, u32, rows * stride, stride = 2 M rounded
- * up to 16 12 rows of the upper nodes, u32, by falling level 13 upper links, u32: for each level
- * from 1, nodes * M 14 codes, i8, rows * (dim rounded up to 64) 15 mean, f32, dim 16 chains, u32,
- * rows
+ *   10 header: u32 M, ef_construction, n_levels, entry row, flags (1: codes, 2: chains, 4: every
+ * row has a code), f32 scale, then 16 u32 node counts of levels 1..16 11 ground links, u32, rows *
+ * stride, stride = 2 M rounded up to 16 12 rows of the upper nodes, u32, by falling level 13 upper
+ * links, u32: for each level from 1, nodes * M 14 codes, i8, rows * (dim rounded up to 64) 15 mean,
+ * f32, dim 16 chains, u32, rows
  *
  * Sizes follow from the header and are checked; numbers of nodes and rows inside the arrays are
  * checked where they are used.
  */
 #include "index/hnsw.h"
 
-#define FLAG_CODES  1u
-#define FLAG_CHAINS 2u
+#define FLAG_CODES    1u
+#define FLAG_CHAINS   2u
+#define FLAG_COMPLETE 4u
 
 void
 rk__hnsw_seal(rk__hnsw *graph)
@@ -26,7 +27,8 @@ rk__hnsw_seal(rk__hnsw *graph)
     head[1] = graph->ef_construction;
     head[2] = graph->n_levels;
     head[3] = graph->entry;
-    head[4] = (graph->codes.data ? FLAG_CODES : 0) | (graph->chain ? FLAG_CHAINS : 0);
+    head[4] = (graph->codes.data ? FLAG_CODES : 0) | (graph->chain ? FLAG_CHAINS : 0) |
+              (graph->codes.complete ? FLAG_COMPLETE : 0);
     memcpy(&head[5], &graph->codes.scale, sizeof(float));
     for (uint32_t l = 1; l <= RK__HNSW_LEVELS_MAX; l++) {
         head[5 + l] = graph->levels[l].nodes;
@@ -110,7 +112,8 @@ open_codes(rk_index *index, rk__hnsw *graph, const rk__sections *sections, const
                                     .stride = stride,
                                     .n = ((size_t)index->space.dim + 31) / 32 * 32,
                                     .mean = mean,
-                                    .scale = scale};
+                                    .scale = scale,
+                                    .complete = (head[4] & FLAG_COMPLETE) != 0};
     return RK_OK;
 }
 

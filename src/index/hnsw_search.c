@@ -2,21 +2,23 @@
 /*
  * Searching the graph: choice of the way, the walk, and exact scores for what it found.
  *
- * Three ways. Few rows pass the filter (or there are few rows): the passing rows are scored one by
- * one, exactly. Otherwise the graph is walked with ef candidates; under a filter masked nodes are
- * walked through but not collected, and ef grows by the share of rows that pass, so that about ef
- * passing nodes are seen. If fewer than k came out although k pass, the passing rows are scored
- * after all. The costs of the two ways are compared in rows touched: see exact_is_cheaper().
+ * Three ways. The graph is walked with ef candidates; under a filter masked nodes are walked
+ * through but not collected, and the walk keeps ef / sqrt(share) candidates, share being that of the
+ * rows that pass: enough to hold recall, measured. When few rows pass, their codes are scanned and
+ * the best scored exactly. When very few pass, or there are no codes, or the walk found fewer than
+ * k although k pass, the vectors of the passing rows are scanned: exact. The costs of walk and scan
+ * are compared in rows touched.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
- * radius or k rows qualify, and scans when the walk would touch a good part of the rows. Scores are
- * always those of the vectors, never of codes.
+ * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
+ * rows. Scores are always those of the vectors, never of codes.
  */
 #include "index/hnsw.h"
 
-#define RANGE_EF       512u
-#define NODES_PER_CAND 12u /* rows scored in a walk per candidate kept, about */
-#define WALK_COST      3u /* a row reached by a link costs as much as this many in a scan (vectors) */
+#define RANGE_EF      512u
+#define WALK_ON_CODES 24u   /* a candidate of the walk costs as much as this many codes in a scan */
+#define WALK_ON_ROWS  24u   /* the same without codes, in vectors */
+#define EXACT_ROWS    1024u /* up to this many passing rows are scored without codes */
 
 static uint32_t
 search_ef(const rk_search_options *options, uint32_t k)
@@ -27,13 +29,20 @@ search_ef(const rk_search_options *options, uint32_t k)
     return (uint32_t)RK_MAX(ef, (int64_t)k);
 }
 
-/* A walk keeps ef candidates for every passing one, a scan touches the passing rows. */
-static bool
-exact_is_cheaper(size_t rows, size_t passing, uint64_t ef)
+/* Candidates a walk must keep so that about as good an answer comes out among the passing rows. */
+static uint64_t
+walk_width(size_t rows, size_t passing, uint64_t ef)
 {
-    uint64_t walk = ef * rows / RK_MAX(passing, (size_t)1) * NODES_PER_CAND * WALK_COST;
+    double share = (double)passing / (double)rows;
+    double width = (double)ef / sqrt(share);
 
-    return passing <= walk;
+    return width < (double)rows ? (uint64_t)width : rows;
+}
+
+static bool
+scan_is_cheaper(const rk__hnsw *graph, size_t passing, uint64_t width)
+{
+    return passing <= width * (graph->codes.data ? WALK_ON_CODES : WALK_ON_ROWS);
 }
 
 static void
@@ -141,36 +150,99 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
     return found->n > 0 && (heap->n == heap->cap || !rk__in_range(&range, farthest));
 }
 
+/* Scans the codes of the passing rows and scores the best exactly. */
+static rk_code
+scan_codes(const rk_index *index, const rk__query *query, const rk_search_options *options,
+           const rk__walker *walker, rk__hnsw_scratch *s, rk__heap *heap, rk_err *err)
+{
+    const rk__hnsw *graph = index->impl;
+    size_t rows = index->space.rows;
+    rk__heap best = {.cap = candidates_to_score(graph, heap->cap, UINT32_MAX)};
+    rk__range range = rk__range_of(index->space.metric, options);
+    uint32_t width = RK_MIN(s->spare.cap, 32u);
+    uint32_t n = 0;
+
+    best.items = rk_arena_alloc(options->arena, (size_t)best.cap * sizeof(*best.items));
+    if (!best.items) {
+        return rk_fail(err, RK_ENOMEM, "HNSW search: no memory for %u candidates", best.cap);
+    }
+    for (size_t row = options->filter ? rk_bitset_next(options->filter, 0) : 0;
+         row < rows || n > 0;) {
+        if (row < rows) {
+            const char *code = (const char *)graph->codes.data + row * graph->codes.stride;
+            __builtin_prefetch(code);
+            __builtin_prefetch(code + 64);
+            s->rows_of[n++] = (uint32_t)row;
+            row = options->filter ? rk_bitset_next(options->filter, row + 1) : row + 1;
+        }
+        if (n == width || row >= rows) {
+            rk__walker_keys(walker, s->rows_of, n, s->keys);
+            for (uint32_t i = 0; i < n; i++) {
+                rk__heap_push(&best, s->keys[i], s->rows_of[i]);
+            }
+            n = 0;
+        }
+    }
+    for (uint32_t i = 0; i < best.n; i += width) {
+        n = RK_MIN(best.n - i, width);
+        for (uint32_t j = 0; j < n; j++) {
+            s->rows_of[j] = best.items[i + j].row;
+        }
+        rk__scan_rows(&index->space, query, s->rows_of, n, &range, heap);
+    }
+    return RK_OK;
+}
+
+/* One try; |*done| false: the vectors have to be scanned. */
+static rk_code
+search_once(const rk_index *index, const rk__query *query, const rk_search_options *options,
+            uint32_t ef, uint32_t width, rk__heap *heap, bool *done, rk_err *err)
+{
+    rk__hnsw *graph = index->impl; /* only its scratch slots change */
+    bool by_scan = scan_is_cheaper(graph, options->filter_count, width);
+    rk__hnsw_scratch *s =
+        rk__hnsw_scratch_take(graph, &index->space, by_scan ? 1 : RK_MAX(width, ef));
+    rk__walker walker;
+    rk_code code = RK_OK;
+
+    if (!s) {
+        return rk_fail(err, RK_ENOMEM, "HNSW search: no memory for %u candidates", width);
+    }
+    rk__walker_init(&walker, graph, &index->space);
+    *done = false;
+    if (!rk__walker_query(&walker, query, s)) {
+        ; /* a query that is not finite: scan the vectors */
+    } else if (by_scan) {
+        code = scan_codes(index, query, options, &walker, s, heap, err);
+        *done = heap->n == heap->cap;
+    } else if (options->range) {
+        *done = search_range(index, query, options, &walker, width, s, heap);
+    } else {
+        *done = search_near(index, query, options, &walker, width, ef, s, heap);
+    }
+    rk__hnsw_scratch_give(graph, s);
+    return code;
+}
+
 rk_code
 rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
                 rk__heap *heap, rk_err *err)
 {
-    rk__hnsw *graph = index->impl; /* only its scratch slots change */
+    const rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
     size_t passing = options->filter_count;
     uint64_t ef = search_ef(options, heap->cap);
+    bool codes = graph->codes.data && graph->codes.complete;
     bool done = false;
 
-    while (!done && !exact_is_cheaper(rows, passing, ef)) {
-        uint32_t pool_cap = (uint32_t)RK_MIN(ef * rows / passing, (uint64_t)rows);
-        rk__hnsw_scratch *s = rk__hnsw_scratch_take(graph, &index->space, pool_cap);
-        rk__walker walker;
-
-        if (!s) {
-            return rk_fail(err, RK_ENOMEM, "HNSW search: no memory for %u candidates", pool_cap);
+    for (unsigned tries = 0; !done && tries < (options->range ? 8u : 1u); tries++, ef *= 4) {
+        uint64_t width = walk_width(rows, passing, ef);
+        if (scan_is_cheaper(graph, passing, width) &&
+            (options->range || !codes || passing <= EXACT_ROWS)) {
+            break;
         }
-        rk__walker_init(&walker, graph, &index->space);
-        bool walkable = rk__walker_query(&walker, query, s);
-        if (walkable && options->range) {
-            done = search_range(index, query, options, &walker, pool_cap, s, heap);
-            ef *= 4;
-        } else if (walkable) {
-            done = search_near(index, query, options, &walker, pool_cap, (uint32_t)ef, s, heap);
-            ef = UINT32_MAX; /* no second try */
-        } else {
-            ef = UINT32_MAX;
-        }
-        rk__hnsw_scratch_give(graph, s);
+        RK_RET(search_once(index, query, options, (uint32_t)RK_MIN(ef, (uint64_t)rows),
+                           (uint32_t)width, heap, &done, err));
     }
     if (!done) {
         scan(index, query, options, heap);

@@ -286,6 +286,8 @@ gather(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node, rk_
 {
     const rk__link *links = level->links + (size_t)node * level->stride;
     size_t rows = walker->space->rows;
+    size_t lines = RK_MIN((walker->codes ? walker->codes->n : walker->space->row_bytes) / 64 + 1,
+                          (size_t)LINES_AHEAD);
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < level->cap; i++) {
@@ -301,8 +303,9 @@ gather(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node, rk_
             continue;
         }
         const char *at = row_to_prefetch(walker, row);
-        __builtin_prefetch(at);
-        __builtin_prefetch(at + 64);
+        for (size_t line = 0; line < (n < 8 ? lines : RK_MIN(lines, (size_t)2)); line++) {
+            __builtin_prefetch(at + line * 64);
+        }
         s->nodes[n] = next;
         s->rows_of[n++] = row;
     }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Vector indexes: one interface for every kind. Pure: no files, no network, no threads but those handed in.
+ * Vector indexes: one interface for every kind. Pure: no files, no network, no threads but those
+ * handed in.
  *
- * An index is built over |rows| vectors numbered 0..rows-1 and answers with row numbers. It never returns a row whose bit in the
- * filter is clear, and returns k rows whenever k rows pass (graph kinds fall back to exact search when the walk finds too few).
- * Scores: L2 is the squared distance (smaller is nearer); IP and COSINE the similarity (larger is nearer); HAMMING a bit
- * count; JACCARD the distance 1 - |a&b|/|a|b|. COSINE vectors are stored as given; norms are kept beside them.
+ * An index is built over |rows| vectors numbered 0..rows-1 and answers with row numbers. It never
+ * returns a row whose bit in the filter is clear, and returns k rows whenever k rows pass (graph
+ * kinds fall back to exact search when the walk finds too few). Scores: L2 is the squared distance
+ * (smaller is nearer); IP and COSINE the similarity (larger is nearer); HAMMING a bit count;
+ * JACCARD the distance 1 - |a&b|/|a|b|. COSINE vectors are stored as given; norms are kept beside
+ * them.
  *
- * Threads: a built index is immutable; any number of threads may search it. Build runs on the caller's thread plus those of
- * |parallel|. Memory: build asks |mem| for its bytes first.
+ * Threads: a built index is immutable; any number of threads may search it. Build runs on the
+ * caller's thread plus those of |parallel|. Memory: build asks |mem| for its bytes first.
  */
 #ifndef RK_INDEX_INDEX_H
 #define RK_INDEX_INDEX_H
@@ -18,13 +21,25 @@
 #include "base/seam.h"
 
 typedef enum rk_vector_type {
-    RK_VEC_BINARY = 100, RK_VEC_F32 = 101, RK_VEC_F16 = 102, RK_VEC_BF16 = 103, RK_VEC_SPARSE = 104, RK_VEC_I8 = 105,
+    RK_VEC_BINARY = 100,
+    RK_VEC_F32 = 101,
+    RK_VEC_F16 = 102,
+    RK_VEC_BF16 = 103,
+    RK_VEC_SPARSE = 104,
+    RK_VEC_I8 = 105,
 } rk_vector_type;
 
-typedef enum rk_metric { RK_METRIC_NONE, RK_METRIC_L2, RK_METRIC_IP, RK_METRIC_COSINE, RK_METRIC_HAMMING, RK_METRIC_JACCARD } rk_metric;
+typedef enum rk_metric {
+    RK_METRIC_NONE,
+    RK_METRIC_L2,
+    RK_METRIC_IP,
+    RK_METRIC_COSINE,
+    RK_METRIC_HAMMING,
+    RK_METRIC_JACCARD
+} rk_metric;
 
-const char *rk_metric_name(rk_metric metric);          /* "L2" */
-bool rk_metric_parse(rk_str name, rk_metric *out);     /* any case */
+const char *rk_metric_name(rk_metric metric);      /* "L2" */
+bool rk_metric_parse(rk_str name, rk_metric *out); /* any case */
 static inline bool
 rk_metric_larger_is_nearer(rk_metric m)
 {
@@ -32,8 +47,9 @@ rk_metric_larger_is_nearer(rk_metric m)
 }
 
 /*
- * A borrowed matrix of vectors. Dense: row-major, |dim| components each (binary: dim bits, dim/8 bytes), row stride = the packed row size,
- * 4-byte aligned at least. Sparse: |offsets| has rows + 1 byte offsets into |data|; a row is pairs (u32 index, f32 value), ascending.
+ * A borrowed matrix of vectors. Dense: row-major, |dim| components each (binary: dim bits, dim/8
+ * bytes), row stride = the packed row size, 4-byte aligned at least. Sparse: |offsets| has rows + 1
+ * byte offsets into |data|; a row is pairs (u32 index, f32 value), ascending.
  */
 typedef struct rk_vectors {
     rk_vector_type type;
@@ -45,13 +61,21 @@ typedef struct rk_vectors {
 
 size_t rk_vector_bytes(rk_vector_type type, uint32_t dim); /* of one dense row */
 
-/* Parameters as the API has them: text pairs, already merged (index_type, metric_type, M, efConstruction, nlist, ef, nprobe, radius ...). */
-typedef struct rk_param { rk_str key; rk_str value; } rk_param;
-typedef struct rk_params { const rk_param *data; size_t n; } rk_params;
+/* Parameters as the API has them: text pairs, already merged (index_type, metric_type, M,
+ * efConstruction, nlist, ef, nprobe, radius ...). */
+typedef struct rk_param {
+    rk_str key;
+    rk_str value;
+} rk_param;
+typedef struct rk_params {
+    const rk_param *data;
+    size_t n;
+} rk_params;
 /* The value of |key| or {NULL, 0}. */
 rk_str rk_params_get(rk_params params, const char *key);
 
-/* Lets build work spread over threads: runs fn(arg, i) for i in [0, n) and returns when all are done; NULL: on the caller alone. */
+/* Lets build work spread over threads: runs fn(arg, i) for i in [0, n) and returns when all are
+ * done; NULL: on the caller alone. */
 typedef struct rk_parallel {
     void (*run)(void *self, size_t n, void (*fn)(void *arg, size_t i), void *arg);
     unsigned width; /* how many run at once */
@@ -61,33 +85,40 @@ typedef struct rk_parallel {
 typedef struct rk_build_options {
     rk_metric metric;
     rk_params params;
-    const rk_parallel *parallel;    /* NULL: single-threaded */
-    rk_mem *mem;                    /* budget; NULL: none */
-    const _Atomic(bool) *cancel;    /* polled; NULL: cannot be cancelled. Set: RK_ECANCELLED */
-    _Atomic(uint64_t) *rows_done;   /* progress; NULL: not told */
+    const rk_parallel *parallel;  /* NULL: single-threaded */
+    rk_mem *mem;                  /* budget; NULL: none */
+    const _Atomic(bool) *cancel;  /* polled; NULL: cannot be cancelled. Set: RK_ECANCELLED */
+    _Atomic(uint64_t) *rows_done; /* progress; NULL: not told */
     uint64_t seed;
 } rk_build_options;
 
 typedef struct rk_index rk_index;
 
-/* "HNSW", "AUTOINDEX" ... known to this build, for |type|: the check of CreateIndex, with the public texts. Fills defaults into nothing:
- * it only judges. */
-RK_MUST_CHECK rk_code rk_index_check(rk_str index_type, rk_vector_type type, uint32_t dim, rk_metric metric, rk_params params, rk_err *err);
+/* "HNSW", "AUTOINDEX" ... known to this build, for |type|: the check of CreateIndex, with the
+ * public texts. Fills defaults into nothing: it only judges. */
+RK_MUST_CHECK rk_code rk_index_check(rk_str index_type, rk_vector_type type, uint32_t dim,
+                                     rk_metric metric, rk_params params, rk_err *err);
 /* Judges search parameters for the kind; |k| is limit + offset. */
-RK_MUST_CHECK rk_code rk_index_check_search(rk_str index_type, rk_params params, uint32_t k, rk_err *err);
+RK_MUST_CHECK rk_code rk_index_check_search(rk_str index_type, rk_params params, uint32_t k,
+                                            rk_err *err);
 
 /* Builds. FLAT-like kinds borrow |vectors| (which then must outlive the index) rather than copy. */
-RK_MUST_CHECK rk_code rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors, const rk_build_options *options, rk_err *err);
+RK_MUST_CHECK rk_code rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
+                                     const rk_build_options *options, rk_err *err);
 
 /*
- * Writes the index as bytes through |write|; opens it from a mapped image, checking header and checksums. The image does not hold what FLAT
- * borrows: |vectors| must be the same matrix as at build time. |image| must stay mapped and be 64-byte aligned.
+ * Writes the index as bytes through |write|; opens it from a mapped image, checking header and
+ * checksums. The image does not hold what FLAT borrows: |vectors| must be the same matrix as at
+ * build time. |image| must stay mapped and be 64-byte aligned.
  */
 typedef rk_code (*rk_write_fn)(void *user, const void *data, size_t len, rk_err *err);
-RK_MUST_CHECK rk_code rk_index_save(const rk_index *index, rk_write_fn write, void *user, rk_err *err);
-RK_MUST_CHECK rk_code rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors, rk_mem *mem, rk_err *err);
-/* Checks the section checksums of an opened image, reading it through; images up to 64 MiB were checked at open already. RK_ECORRUPT names
- * the section. An unverified image cannot crash a search, only answer wrongly. */
+RK_MUST_CHECK rk_code rk_index_save(const rk_index *index, rk_write_fn write, void *user,
+                                    rk_err *err);
+RK_MUST_CHECK rk_code rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors,
+                                    rk_mem *mem, rk_err *err);
+/* Checks the section checksums of an opened image, reading it through; images up to 64 MiB were
+ * checked at open already. RK_ECORRUPT names the section. An unverified image cannot crash a
+ * search, only answer wrongly. */
 RK_MUST_CHECK rk_code rk_index_verify(const rk_index *index, rk_err *err);
 void rk_index_free(rk_index *index);
 
@@ -108,35 +139,43 @@ typedef struct rk_hit {
 
 typedef struct rk_search_options {
     uint32_t k;
-    rk_params params;         /* ef, nprobe ... */
-    const rk_bitset *filter;  /* set bit: may be returned; NULL: all rows. nbits = rows */
-    size_t filter_count;      /* set bits of |filter|, so that the kind can choose its way */
-    bool range;               /* with radius below */
-    float radius;             /* L2-like: score < radius; IP-like: score > radius */
+    rk_params params;        /* ef, nprobe ... */
+    const rk_bitset *filter; /* set bit: may be returned; NULL: all rows. nbits = rows */
+    size_t filter_count;     /* set bits of |filter|, so that the kind can choose its way */
+    bool range;              /* with radius below */
+    float radius;            /* L2-like: score < radius; IP-like: score > radius */
     bool has_range_filter;
-    float range_filter;       /* L2-like: score >= range_filter; IP-like: score <= range_filter */
-    rk_arena *arena;          /* scratch */
+    float range_filter; /* L2-like: score >= range_filter; IP-like: score <= range_filter */
+    rk_arena *arena;    /* scratch */
 } rk_search_options;
 
 /*
- * The k nearest of one query, best first, ties by row number. |query| is a row of the index's type (sparse: |query_len| bytes of pairs; dense:
- * query_len = row bytes). |hits| has room for k; |*n| tells how many. NaN scores never win a place.
+ * The k nearest of one query, best first, ties by row number. |query| is a row of the index's type
+ * (sparse: |query_len| bytes of pairs; dense: query_len = row bytes). |hits| has room for k; |*n|
+ * tells how many. NaN scores never win a place.
  */
-RK_MUST_CHECK rk_code rk_index_search(const rk_index *index, const void *query, size_t query_len, const rk_search_options *options,
-                                      rk_hit *hits, uint32_t *n, rk_err *err);
+RK_MUST_CHECK rk_code rk_index_search(const rk_index *index, const void *query, size_t query_len,
+                                      const rk_search_options *options, rk_hit *hits, uint32_t *n,
+                                      rk_err *err);
 
 /*
- * Exact search over raw vectors without an index: growing segments, and segments whose index is not built yet. Same results as FLAT. Rows are those of
- * |vectors|, numbered from |row_base| (so that chunked data is searched chunk by chunk into one heap): merges into |hits|/|n| which may already hold
- * up to k hits, best first. |options->filter| is indexed by row_base + row.
+ * Exact search over raw vectors without an index: growing segments, and segments whose index is not
+ * built yet. Same results as FLAT. Rows are those of |vectors|, numbered from |row_base| (so that
+ * chunked data is searched chunk by chunk into one heap): merges into |hits|/|n| which may already
+ * hold up to k hits, best first. |options->filter| is indexed by row_base + row.
  */
-RK_MUST_CHECK rk_code rk_flat_search(const rk_vectors *vectors, size_t row_base, rk_metric metric, const void *query, size_t query_len,
-                                     const rk_search_options *options, rk_hit *hits, uint32_t *n, rk_err *err);
+RK_MUST_CHECK rk_code rk_flat_search(const rk_vectors *vectors, size_t row_base, rk_metric metric,
+                                     const void *query, size_t query_len,
+                                     const rk_search_options *options, rk_hit *hits, uint32_t *n,
+                                     rk_err *err);
 
-/* Distance of two rows of a dense type under |metric|: the scalar reference, for tests and re-scoring. */
-float rk_distance(rk_vector_type type, rk_metric metric, uint32_t dim, const void *a, const void *b);
+/* Distance of two rows of a dense type under |metric|: the scalar reference, for tests and
+ * re-scoring. */
+float rk_distance(rk_vector_type type, rk_metric metric, uint32_t dim, const void *a,
+                  const void *b);
 
-/* "avx512", "avx2", "neon", "scalar": what the kernel table was filled with; chosen once, masked by env REDKITE_CPU for tests. */
+/* "avx512", "avx2", "neon", "scalar": what the kernel table was filled with; chosen once, masked by
+ * env REDKITE_CPU for tests. */
 const char *rk_kernels_name(void);
 void rk_kernels_init(void); /* idempotent; called by main and tests before anything else */
 

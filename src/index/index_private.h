@@ -163,7 +163,7 @@ RK_MUST_CHECK rk_code rk__sections_get(const rk__sections *sections, uint32_t id
 /* ---- kinds ---- */
 
 typedef enum rk__kind_id { /* on disk: never renumber */
-    RK__KIND_NONE = 0,
+                           RK__KIND_NONE = 0,
                            RK__KIND_FLAT = 1,
                            RK__KIND_BIN_FLAT = 2,
                            RK__KIND_HNSW = 3,
