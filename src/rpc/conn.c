@@ -154,7 +154,7 @@ rk__conn_set_peer(rk__conn *conn)
 void
 rk__conn_dirty(rk__conn *conn)
 {
-    if (!conn->dirty) {
+    if (!conn->dirty && !conn->destroyed) { /* a cancelled write still reports after the end */
         conn->dirty = true;
         conn->dirty_next = conn->loop->dirty;
         conn->loop->dirty = conn;

@@ -655,13 +655,13 @@ rk__h2_sweep(rk__sconn *conn, int64_t now_ns)
             rk__call_fail_early(call, 14, 408, "the request body arrived too slowly");
         }
     }
-    if (conn->output_bytes > 0 && h2->progress_bytes == conn->base.bytes_out) {
+    if (conn->output_bytes > 0 && h2->progress_bytes == h2->data_bytes) {
         if (now_ns - h2->progress_ns >= core->stall_ns) {
             abuse(conn, "replies were not read");
             rk__conn_doom(&conn->base);
         }
     } else {
-        h2->progress_bytes = conn->base.bytes_out;
+        h2->progress_bytes = h2->data_bytes;
         h2->progress_ns = now_ns;
     }
 }

@@ -21,7 +21,8 @@ struct rk__h2 {
     rk__bucket control;      /* PING, SETTINGS, PRIORITY, empty DATA */
     size_t held_bytes;       /* connection window held back for waiting calls */
     int64_t head_since_ns;   /* a header block began and is not complete; 0: none */
-    uint64_t progress_bytes; /* bytes_out when the output last moved */
+    uint64_t data_bytes;     /* of replies, handed to the output so far */
+    uint64_t progress_bytes; /* of these, when they last moved */
     int64_t progress_ns;
     bool greeted;    /* the client's SETTINGS came */
     bool terminated; /* our last GOAWAY is queued */

@@ -75,6 +75,15 @@ submit_trailers(nghttp2_session *session, int32_t stream_id, rk_call *call)
     return nghttp2_submit_trailer(session, stream_id, fields, put_status(fields, call));
 }
 
+/* |len| bytes of the answer left for the output. */
+static void
+data_passed(rk__sconn *conn, rk_call *call, size_t len)
+{
+    call->unsent -= len;
+    conn->output_bytes -= len;
+    conn->h2->data_bytes += len;
+}
+
 static ssize_t
 read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len, uint32_t *flags,
           nghttp2_data_source *source, void *user)
@@ -109,8 +118,7 @@ read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t len,
         memcpy(buf, answer->bytes.data + answer->sent - (call->grpc ? RK__GRPC_PREFIX : 0), take);
     }
     answer->sent += take;
-    call->unsent -= take;
-    ((rk__sconn *)user)->output_bytes -= take;
+    data_passed(user, call, take);
     return (ssize_t)take;
 }
 
@@ -144,8 +152,7 @@ send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd
         rk__out_ref(out, answer->bytes.data + answer->sent - skip, left, &call->hold);
         answer->sent += left;
     }
-    call->unsent -= length;
-    conn->output_bytes -= length;
+    data_passed(conn, call, length);
     return 0; /* no padding: none is selected */
 }
 
