@@ -99,10 +99,15 @@ rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request, rk_sch
 
 /* ---- cursors ---- */
 
+typedef struct ordered_row {
+    uint64_t key; /* order_key() */
+    uint32_t row;
+} ordered_row;
+
 /* The next row of one segment in key order. */
 typedef struct cursor {
     const rk__target *target;
-    uint32_t *order; /* growing: passing rows in key order; NULL: walk the rows as they are */
+    ordered_row *order; /* growing: passing rows in key order; NULL: walk the rows as they are */
     size_t order_len;
     size_t at;    /* next in |order|, or next row */
     bool partial; /* |order| holds only the first ones */
@@ -122,55 +127,96 @@ next_passing(const rk__target *t, size_t from)
 
 /* Key order; of one key the newest first. */
 static bool
-row_before(const rk_segment *seg, uint32_t a, uint32_t b)
+ordered_before(const cursor *c, const ordered_row *a, const ordered_row *b)
 {
-    int order = rk_pk_cmp(rk_segment_pk(seg, a), rk_segment_pk(seg, b));
+    const rk_segment *seg = c->target->seg;
 
-    return order != 0 ? order < 0
-                      : rk_segment_row_ts(seg, a) > rk_segment_row_ts(seg, b) ||
-                            (rk_segment_row_ts(seg, a) == rk_segment_row_ts(seg, b) && a > b);
+    if (a->key != b->key) {
+        return a->key < b->key;
+    }
+    if (c->pk.is_text) {
+        int order = rk_pk_cmp(rk_segment_pk(seg, a->row), rk_segment_pk(seg, b->row));
+        if (order != 0) {
+            return order < 0;
+        }
+    }
+    return a->row > b->row; /* rows of a growing segment stand in order of time */
 }
 
 static void
-swap_rows(uint32_t *a, uint32_t *b)
+sift_down(const cursor *c, size_t at, size_t n)
 {
-    uint32_t t = *a;
-    *a = *b;
-    *b = t;
-}
+    ordered_row *rows = c->order;
 
-static void
-sift_down(const rk_segment *seg, uint32_t *rows, size_t at, size_t n)
-{
     for (size_t child; (child = at * 2 + 1) < n; at = child) {
-        if (child + 1 < n && row_before(seg, rows[child], rows[child + 1])) {
+        if (child + 1 < n && ordered_before(c, &rows[child], &rows[child + 1])) {
             child++;
         }
-        if (!row_before(seg, rows[at], rows[child])) {
+        if (!ordered_before(c, &rows[at], &rows[child])) {
             return;
         }
-        swap_rows(&rows[at], &rows[child]);
+        ordered_row t = rows[at];
+        rows[at] = rows[child];
+        rows[child] = t;
     }
 }
 
-/* Puts the |k| first rows of key order at the front, sorted: a max-heap of k rows that the others
- * try to enter. */
+/* Puts the |k| first rows in front, in any order: a heap with the last of them on top, which the
+ * others try to replace. */
 static void
-select_first(const rk_segment *seg, uint32_t *rows, size_t n, size_t k)
+select_first(const cursor *c, size_t n, size_t k)
 {
     for (size_t i = k / 2; i-- > 0;) {
-        sift_down(seg, rows, i, k);
+        sift_down(c, i, k);
     }
     for (size_t i = k; i < n; i++) {
-        if (row_before(seg, rows[i], rows[0])) {
-            swap_rows(&rows[i], &rows[0]);
-            sift_down(seg, rows, 0, k);
+        if (ordered_before(c, &c->order[i], &c->order[0])) {
+            c->order[0] = c->order[i];
+            sift_down(c, 0, k);
         }
     }
-    for (size_t end = k; end > 1; end--) {
-        swap_rows(&rows[0], &rows[end - 1]);
-        sift_down(seg, rows, 0, end - 1);
+}
+
+static rk_code
+sort_ordered(cursor *c, size_t n, rk_arena *arena)
+{
+    ordered_row *from = c->order;
+    ordered_row *to = rk_arena_alloc(arena, n * sizeof(*to) + 1);
+
+    if (!to) {
+        return RK_ENOMEM;
     }
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t a = 0; a < n; a += 2 * width) {
+            size_t b = RK_MIN(a + width, n);
+            size_t end = RK_MIN(a + 2 * width, n);
+            size_t i = a, j = b;
+            for (size_t out = a; out < end; out++) {
+                bool right = i == b || (j < end && ordered_before(c, &from[j], &from[i]));
+                to[out] = right ? from[j++] : from[i++];
+            }
+        }
+        ordered_row *swap = from;
+        from = to;
+        to = swap;
+    }
+    c->order = from;
+    return RK_OK;
+}
+
+/* What orders keys cheaply: the number, or the first eight bytes of a text. */
+static uint64_t
+order_key(rk_pk pk)
+{
+    uint64_t key = 0;
+
+    if (!pk.is_text) {
+        return (uint64_t)pk.number ^ (UINT64_C(1) << 63);
+    }
+    for (size_t i = 0; i < 8; i++) {
+        key = key << 8 | (i < pk.text.len ? (uint8_t)pk.text.data[i] : 0);
+    }
+    return key;
 }
 
 /* Orders the first |want| of the passing rows of a growing segment. */
@@ -180,19 +226,21 @@ order_rows(cursor *c, size_t want, rk_arena *arena)
     const rk__target *t = c->target;
     size_t n = 0;
 
+    c->order = rk_arena_alloc(arena, t->passing * sizeof(*c->order) + 1);
     if (!c->order) {
-        c->order = rk_arena_alloc(arena, t->passing * sizeof(*c->order) + 1);
-        if (!c->order) {
-            return RK_ENOMEM;
-        }
+        return RK_ENOMEM;
     }
-    for (size_t row = next_passing(t, 0); row < t->rows; row = next_passing(t, row + 1)) {
-        c->order[n++] = (uint32_t)row;
+    for (size_t row = next_passing(t, 0); row < t->rows && n < t->passing;
+         row = next_passing(t, row + 1)) {
+        c->pk = rk_segment_pk(t->seg, row);
+        c->order[n++] = (ordered_row){order_key(c->pk), (uint32_t)row};
     }
     c->order_len = RK_MIN(n, want);
     c->partial = c->order_len < n;
-    select_first(t->seg, c->order, n, c->order_len);
-    return RK_OK;
+    if (c->partial) {
+        select_first(c, n, c->order_len);
+    }
+    return sort_ordered(c, c->order_len, arena);
 }
 
 /* Steps to the next key; false at the end. */
@@ -207,10 +255,10 @@ cursor_next(cursor *c)
     if (at >= end) {
         return false;
     }
-    c->row = c->order ? c->order[at] : (uint32_t)at;
+    c->row = c->order ? c->order[at].row : (uint32_t)at;
     c->pk = rk_segment_pk(seg, c->row);
     for (at++; (at = c->order ? at : next_passing(t, at)) < end; at++) {
-        uint32_t row = c->order ? c->order[at] : (uint32_t)at;
+        uint32_t row = c->order ? c->order[at].row : (uint32_t)at;
         if (rk_pk_cmp(rk_segment_pk(seg, row), c->pk) != 0) {
             break;
         }
@@ -310,6 +358,9 @@ merge_cursors(row_list *list, cursor *cursors, size_t n, size_t want, rk_arena *
         if (list->n == 0 || rk_pk_cmp(c->pk, last) != 0) { /* of equal keys the newest came first */
             RK_RET(list_add(list, c->target->seg, c->row, arena));
             last = c->pk;
+            if (list->n == want) {
+                break; /* before the cursor looks for more than is needed */
+            }
         }
         more = cursor_next(c);
         if (!more && c->partial) {

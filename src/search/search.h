@@ -2,11 +2,14 @@
 /*
  * One read from plan to merged rows, over a set of segments held by the caller.
  *
- * A plan is compiled once per request from the internal message; the same plan runs on the delegator's growing segments and on a query node's sealed ones.
- * Per segment: visible rows, filter to a bitset, then the index or exact search under it. Hits are merged by score, one per primary key (the newest row
- * wins among equal keys; ties by key), and fields are fetched only for what survives.
+ * A plan is compiled once per request from the internal message; the same plan runs on the
+ * delegator's growing segments and on a query node's sealed ones. Per segment: visible rows, filter
+ * to a bitset, then the index or exact search under it. Hits are merged by score, one per primary
+ * key (the newest row wins among equal keys; ties by key), and fields are fetched only for what
+ * survives.
  *
- * Threads: pool thread; runs on the caller's thread alone. Scratch and results live in the request's arena.
+ * Threads: pool thread; runs on the caller's thread alone. Scratch and results live in the
+ * request's arena.
  */
 #ifndef RK_SEARCH_SEARCH_H
 #define RK_SEARCH_SEARCH_H
@@ -16,24 +19,38 @@
 typedef struct rk_search_plan rk_search_plan;
 typedef struct rk_query_plan rk_query_plan;
 
-/* Checks field, metric, parameters and query vectors (dimension text of spec row 101) and compiles the predicate. */
-RK_MUST_CHECK rk_code rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request, rk_schema *schema, rk_arena *arena, rk_err *err);
-/* Searches |segs| at scope.read_ts (not 0). Fills counts, scores, ids, segment_ids, rows, rows_scanned of |out|; no fields. */
-RK_MUST_CHECK rk_code rk_search_run(const rk_search_plan *plan, rk_segment *const *segs, size_t segs_len, uint64_t read_ts, pb_rk_SearchResponse *out, rk_arena *arena,
-                                    rk_err *err);
-/* Merges answers over the same queries into |out|: best |topk| of each query, one per key, then drops |offset| at the front. */
-RK_MUST_CHECK rk_code rk_search_merge(const rk_search_plan *plan, pb_rk_SearchResponse *const *parts, size_t parts_len, uint32_t offset, pb_rk_SearchResponse *out,
-                                      rk_arena *arena, rk_err *err);
+/* Checks field, metric, parameters and query vectors (dimension text of spec row 101) and compiles
+ * the predicate. */
+RK_MUST_CHECK rk_code rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request,
+                                         rk_schema *schema, rk_arena *arena, rk_err *err);
+/* Searches |segs| at scope.read_ts (not 0). Fills counts, scores, ids, segment_ids, rows,
+ * rows_scanned of |out|; no fields. */
+RK_MUST_CHECK rk_code rk_search_run(const rk_search_plan *plan, rk_segment *const *segs,
+                                    size_t segs_len, uint64_t read_ts, pb_rk_SearchResponse *out,
+                                    rk_arena *arena, rk_err *err);
+/* Merges answers over the same queries into |out|: best |topk| of each query, one per key, then
+ * drops |offset| at the front. */
+RK_MUST_CHECK rk_code rk_search_merge(const rk_search_plan *plan,
+                                      pb_rk_SearchResponse *const *parts, size_t parts_len,
+                                      uint32_t offset, pb_rk_SearchResponse *out, rk_arena *arena,
+                                      rk_err *err);
 
-RK_MUST_CHECK rk_code rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request, rk_schema *schema, rk_arena *arena, rk_err *err);
-/* Rows in primary key order, at most offset + limit of them (or just the count), with output fields, keys and timestamps. */
-RK_MUST_CHECK rk_code rk_query_run(const rk_query_plan *plan, rk_segment *const *segs, size_t segs_len, uint64_t read_ts, pb_rk_QueryResponse *out, rk_arena *arena,
-                                   rk_err *err);
-/* Merges by key (the newest of equal keys), applies offset and limit; counts are added. */
-RK_MUST_CHECK rk_code rk_query_merge(const rk_query_plan *plan, pb_rk_QueryResponse *const *parts, size_t parts_len, pb_rk_QueryResponse *out, rk_arena *arena, rk_err *err);
-
-/* Output fields of rows named by (segment, row), in order. RK_ESEGMENT_NOT_LOADED when a segment is not among |segs|. */
-RK_MUST_CHECK rk_code rk_fetch_run(const pb_rk_FetchRequest *request, rk_schema *schema, rk_segment *const *segs, size_t segs_len, pb_rk_FetchResponse *out,
+RK_MUST_CHECK rk_code rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request,
+                                        rk_schema *schema, rk_arena *arena, rk_err *err);
+/* Rows in primary key order, at most offset + limit of them (or just the count), with output
+ * fields, keys and timestamps. */
+RK_MUST_CHECK rk_code rk_query_run(const rk_query_plan *plan, rk_segment *const *segs,
+                                   size_t segs_len, uint64_t read_ts, pb_rk_QueryResponse *out,
                                    rk_arena *arena, rk_err *err);
+/* Merges by key (the newest of equal keys), applies offset and limit; counts are added. */
+RK_MUST_CHECK rk_code rk_query_merge(const rk_query_plan *plan, pb_rk_QueryResponse *const *parts,
+                                     size_t parts_len, pb_rk_QueryResponse *out, rk_arena *arena,
+                                     rk_err *err);
+
+/* Output fields of rows named by (segment, row), in order. RK_ESEGMENT_NOT_LOADED when a segment is
+ * not among |segs|. */
+RK_MUST_CHECK rk_code rk_fetch_run(const pb_rk_FetchRequest *request, rk_schema *schema,
+                                   rk_segment *const *segs, size_t segs_len,
+                                   pb_rk_FetchResponse *out, rk_arena *arena, rk_err *err);
 
 #endif
