@@ -196,6 +196,21 @@ answer_unknown(rk_call *call, rk_str path)
     answer_text(call, 404, "404 page not found");
 }
 
+/* What every answer carries, errors included: a page of another origin may read it. */
+static void
+common_headers(rk_call *call)
+{
+    rk_call_http_header(call, "access-control-allow-origin", "*");
+    rk_call_http_header(call, "access-control-allow-credentials", "true");
+    rk_call_http_header(call, "access-control-allow-methods",
+                        "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+    rk_call_http_header(call, "access-control-allow-headers",
+                        "Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, "
+                        "Authorization, accept, origin, Cache-Control, X-Requested-With, "
+                        "Idempotency-Key");
+    rk_call_http_header(call, "x-content-type-options", "nosniff");
+}
+
 void
 rk__on_http(void *user, rk_call *call)
 {
@@ -207,6 +222,7 @@ rk__on_http(void *user, rk_call *call)
     rk_pool *pool = access->write_pool;
     rk_err err;
 
+    common_headers(call);
     if (rk_str_is(method, "OPTIONS")) {
         rk_buf empty = {0};
         rk_call_http(call, 204, TEXT, &empty);

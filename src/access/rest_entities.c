@@ -104,6 +104,7 @@ rk__rest_entities_delete(rk__rest *r)
 {
     pb_milvus_DeleteRequest request = {0};
     pb_milvus_MutationResult reply = {0};
+    const rk__entry *entry = NULL;
     rk_json_value params, key, value;
     rk_json_iter iter;
 
@@ -130,6 +131,7 @@ rk__rest_entities_delete(rk__rest *r)
         RK_RET(rk__rest_template(r, e->key, value, &e->value));
         request.expr_template_values.data[request.expr_template_values.n++] = e;
     }
+    RK_RET(rk__collection_described(&r->req, request.db_name, request.collection_name, &entry));
     RK_RET(rk__api_delete(&r->req, &request, &reply));
     rk__rest_data(r);
     rk_json_object(&r->w);
@@ -285,7 +287,7 @@ static rk_code
 fail_key(rk__rest *r, rk_json_value value)
 {
     return rk_fail(
-        r->req.ctx.err, RK_EREST_MISSING,
+        r->req.ctx.err, RK_EREST_KEY,
         "please check the primary key and its' type can only in [int, string], error: %.*s",
         (int)RK_MIN(value.raw.len, (size_t)64), value.raw.data);
 }

@@ -124,6 +124,20 @@ whole(rk__rest *r, rk_json_value value, int64_t *out)
            rk_json_get_str(value, &text, r->req.ctx.arena) == RK_OK && rk_str_to_i64(text, out);
 }
 
+/* The same within the range of |type|, which is one of the three small integers. */
+static bool
+whole_of(rk__rest *r, rk_json_value value, rk_type type, int32_t *out)
+{
+    int64_t max = type == RK_INT8 ? INT8_MAX : type == RK_INT16 ? INT16_MAX : INT32_MAX;
+    int64_t integer = 0;
+
+    if (!whole(r, value, &integer) || integer > max || integer < -max - 1) {
+        return false;
+    }
+    *out = (int32_t)integer;
+    return true;
+}
+
 static bool
 real(rk__rest *r, rk_json_value value, double *out)
 {
@@ -184,7 +198,6 @@ array_value(rk__rest *r, column *c, size_t row, rk_json_value value)
     }
     rk_json_iter_init(&iter, value);
     for (; rk_json_iter_next(&iter, NULL, &item); i++) {
-        int64_t integer = 0;
         double number = 0;
         bool ok = false;
         switch ((int)c->field->element) {
@@ -205,8 +218,7 @@ array_value(rk__rest *r, column *c, size_t row, rk_json_value value)
                  rk_json_get_str(item, &((rk_str *)room)[i], arena) == RK_OK;
             break;
         default:
-            ok = whole(r, item, &integer) && integer >= INT32_MIN && integer <= INT32_MAX;
-            ((int32_t *)room)[i] = (int32_t)integer;
+            ok = whole_of(r, item, c->field->element, &((int32_t *)room)[i]);
             break;
         }
         if (!ok) {
@@ -254,7 +266,6 @@ array_value(rk__rest *r, column *c, size_t row, rk_json_value value)
 static rk_code
 one_value(rk__rest *r, column *c, size_t row, rk_json_value value)
 {
-    int64_t integer = 0;
     double number = 0;
     bool ok = false;
     rk_str bytes = {NULL, 0};
@@ -299,8 +310,7 @@ one_value(rk__rest *r, column *c, size_t row, rk_json_value value)
     case RK_ARRAY:
         return array_value(r, c, row, value);
     default:
-        ok = whole(r, value, &integer) && integer >= INT32_MIN && integer <= INT32_MAX;
-        c->v.ints[row] = (int32_t)integer;
+        ok = whole_of(r, value, c->field->type, &c->v.ints[row]);
         break;
     }
     return ok ? RK_OK : fail_value(r, c, row, value);

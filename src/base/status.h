@@ -74,6 +74,8 @@
     X(EREST_MISSING, 1802, 1, 3, 200, RK_F_INPUT, "missing required parameters")                   \
     X(EREST_MARSHAL, 1803, 1, 13, 200, RK_F_NONE, "fail to marshal collection schema")             \
     X(EREST_INSERT_DATA, 1804, 1, 3, 200, RK_F_INPUT, "fail to deal the insert data")              \
+    X(EREST_KEY, 1806, 1, 3, 200, RK_F_NONE,                                                       \
+      "please check the primary key and its' type can only in [int, string]")                      \
     X(ESEGCORE, 2000, 1, 13, 500, RK_F_NONE, "segcore error")                                      \
     X(EQUERY_PLAN, 2201, 1, 3, 400, RK_F_INPUT, "query plan failed")                               \
     X(ENOT_SUPPORTED, 3000, 1, 12, 501, RK_F_NONE, "unsupported operation")                        \

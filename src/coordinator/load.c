@@ -12,6 +12,9 @@
 
 /* How long Release waits for the job thread. */
 #define RELEASE_WAIT_NS (INT64_C(30) * 1000000000)
+/* How long Load does, so that a client that does not ask for the state can search a small
+ * collection at once. */
+#define LOAD_WAIT_NS (INT64_C(300) * 1000000)
 
 /* ---- requests ---- */
 
@@ -66,7 +69,9 @@ rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx)
     const pb_rk_LoadRequest *req = request;
     rk_meta_op op = {.kind = RK_META_PUT, .value = RK_STR("1")};
     rk__co_collection *c;
+    int64_t until = RK_MIN(ctx->deadline_ns, rk__co_now_ns(co) + LOAD_WAIT_NS);
     bool wanted = false;
+    bool in_time = true;
     rk_code code = RK_OK;
 
     RK_UNUSED(response);
@@ -99,7 +104,14 @@ rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx)
     rk__co_bump(co);
 out:
     rk_mutex_unlock(&co->ddl);
-    return code;
+    RK_RET(code);
+    rk_mutex_lock(&co->lock);
+    while (in_time && !co->stopping && (c = rk__co_find(co, req->collection_id)) &&
+           c->load_wanted && !c->loaded && c->load_error[0] == '\0') {
+        in_time = rk_cond_wait_until(&co->changed, &co->lock, until);
+    }
+    rk_mutex_unlock(&co->lock);
+    return RK_OK;
 }
 
 static bool

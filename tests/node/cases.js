@@ -78,7 +78,7 @@ module.exports = {
     const inserted = ok(await client.insert({ collection_name: name, data }));
     assert.strictEqual(Number(inserted.insert_cnt), 50);
     const found = ok(await client.search({
-      collection_name: name, data: vector(7), limit: 3, output_fields: ['text'], consistency_level: STRONG,
+      collection_name: name, data: vector(7), limit: 3, output_fields: ['id', 'text'], consistency_level: STRONG,
     }));
     assert.strictEqual(found.results.length, 3);
     assert.strictEqual(Number(found.results[0].id), 7);
@@ -149,12 +149,12 @@ module.exports = {
     assert.deepStrictEqual(a.ai.map(Number), [1, 2, 3]);
     assert.deepStrictEqual(a.as, ['p', 'q']);
     assert.deepStrictEqual(a.vector, [1, 2, 3, 4]);
-    assert.strictEqual(a.extra, 'dynamic');
+    assert.strictEqual(a.$meta.extra, 'dynamic');
     assert.strictEqual(b.i32, null);
     assert.strictEqual(b.s, null);
     assert.strictEqual(Number(b.i64), 42);
     assert.strictEqual(b.d, 1e300);
-    assert.strictEqual(b.extra, 17);
+    assert.strictEqual(b.$meta.extra, 17);
   },
 
   async vector_types(client, name) {
@@ -176,7 +176,7 @@ module.exports = {
     const data = Array.from({ length: 60 }, (_, i) => Object.fromEntries([['id', i], ...kinds.map(([field, , , make]) => [field, make(i)])]));
     ok(await client.insert({ collection_name: name, data }));
     for (const [field, , metric, make] of kinds) {
-      const found = ok(await client.search({ collection_name: name, anns_field: field, data: [make(11)], limit: 1, output_fields: [field] }), field);
+      const found = ok(await client.search({ collection_name: name, anns_field: field, data: [make(11)], limit: 1, output_fields: ['id', field] }), field);
       const hit = Array.isArray(found.results[0]) ? found.results[0][0] : found.results[0];
       assert.strictEqual(Number(hit.id), 11, field);
       near(hit.score, metric === 'IP' ? 2.5625 : 0, 1e-3);
@@ -191,7 +191,7 @@ module.exports = {
   async search_with_filter_and_output(client, name) {
     const rows = await standard(client, name);
     const found = ok(await client.search({
-      collection_name: name, data: vector(50), limit: 5, filter: 'colour == "red" and price < 40', output_fields: ['colour', 'price', 'tags', 'info'],
+      collection_name: name, data: vector(50), limit: 5, filter: 'colour == "red" and price < 40', output_fields: ['id', 'colour', 'price', 'tags', 'info'],
     }));
     assert.deepStrictEqual(ids(found.results), exactL2(vector(50), rows, 5, (id) => id % 3 === 0 && id / 4 < 40));
     for (const hit of found.results) {
@@ -349,7 +349,7 @@ module.exports = {
     ok(await client.releaseCollection({ collection_name: name }));
     ok(await client.dropIndex({ collection_name: name, field_name: 'vector' }));
     refused(await client.describeIndex({ collection_name: name }), 700, 'index not found');
-    refused(await client.loadCollection({ collection_name: name }), 700, 'index not found');
+    await throws(client.loadCollection({ collection_name: name }), 'index not found');
     ok(await client.createIndex({ collection_name: name, field_name: 'vector', index_type: IndexType.IVF_FLAT, metric_type: 'COSINE', params: { nlist: 16 } }));
     ok(await client.loadCollectionSync({ collection_name: name }));
     const found = ok(await client.search({ collection_name: name, data: vector(12), limit: 1, params: { nprobe: 16 } }));
@@ -359,7 +359,7 @@ module.exports = {
   async errors(client, name) {
     await throws(client.describeCollection({ collection_name: 'node_missing' }), "can't find collection");
     await throws(client.createCollection({ collection_name: '1bad', dimension: 4 }), 'first character');
-    await throws(client.createCollection({ collection_name: name, dimension: 0 }), 'dimension');
+    await throws(client.createCollection({ collection_name: name, dimension: 40000 }), 'dimension');
     await standard(client, name, 10);
     refused(await client.query({ collection_name: name, filter: 'id >', output_fields: ['id'] }), 1100, 'cannot parse expression');
     refused(await client.query({ collection_name: name, filter: 'nothing == 3', output_fields: ['id'] }), 1100, 'nothing');

@@ -102,6 +102,9 @@ snapshot_take(snapshot *s, rk__sn_collection *c, const pb_rk_ReadScope *scope, r
                        "collection %s needs a restart: a durable write could not be applied for "
                        "lack of memory",
                        c->name);
+    } else if (!c->loaded && c->keeps_saved) {
+        code = rk_fail(ctx->err, RK_ECOLLECTION_NOT_FULLY_LOADED,
+                       "collection not fully loaded[collection=%s]", c->name);
     } else if (!c->loaded) {
         code = rk_fail(ctx->err, RK_ECOLLECTION_NOT_LOADED, "collection not loaded[collection=%s]",
                        c->name);
