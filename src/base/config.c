@@ -513,6 +513,13 @@ rk_config_list_has(const rk_config *config, rk_config_key key, rk_str item)
     return false;
 }
 
+bool
+rk_config_has_effect(rk_config_key key)
+{
+    RK_ASSERT((unsigned)key < RK_CFG_COUNT);
+    return !(rk__config_rows[key].flags & RK__CONFIG_NO_EFFECT);
+}
+
 const char *
 rk_config_source(const rk_config *config, rk_config_key key)
 {

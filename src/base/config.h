@@ -60,6 +60,8 @@ bool rk_config_list_has(const rk_config *config, rk_config_key key, rk_str item)
 /* RK_CFG_COUNT when there is no such key. */
 rk_config_key rk_config_find(rk_str key);
 const char *rk_config_key_name(rk_config_key key);
+/* False: the key is accepted since configurations in the field carry it, and nothing reads it. */
+bool rk_config_has_effect(rk_config_key key);
 /* "default", "milvus.yaml:12", "environment", ... */
 const char *rk_config_source(const rk_config *config, rk_config_key key);
 /* The value as text; "******" for secrets that are set. */

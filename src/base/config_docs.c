@@ -91,7 +91,7 @@ write_row(const rk__config_row *row, rk_buf *out)
             rk_buf_byte(out, (uint8_t)*c);
         }
     }
-    rk_buf_printf(out, "%s |\n", row->flags & RK__CONFIG_NO_EFFECT ? " Accepted, no effect." : "");
+    rk_buf_printf(out, "%s |\n", row->flags & RK__CONFIG_NO_EFFECT ? " **No effect.**" : "");
 }
 
 void
@@ -108,10 +108,13 @@ rk_config_write_docs(rk_buf *out)
             "later source wins. A key that is not known is a warning, never a failure; a value "
             "that does not fit stops the start with a message that names file, line and what would "
             "be right. Sizes may carry a unit (`512MiB`, `8G`), times too (`500ms`, `30s`, `2h`); "
-            "a "
-            "bare number counts in the unit shown behind the type. \"Live\" settings can be "
-            "changed "
-            "while the server runs.\n\n"
+            "a bare "
+            "number counts in the unit shown behind the type.\n\n"
+            "\"No effect\" marks settings that are accepted, since configurations in the field "
+            "carry them, and that nothing in this build reads; a start that changes one of them "
+            "logs a warning with its name. \"Live\" marks settings that are meant to change while "
+            "the server runs; this build has no request that does so, so a change takes a "
+            "restart.\n\n"
             "| key | type | default | bounds | live | meaning |\n"
             "| --- | --- | --- | --- | --- | --- |\n"));
     for (int i = 0; i < (int)RK_CFG_COUNT; i++) {

@@ -42,6 +42,38 @@ typedef struct standalone {
 
 /* ---- settings ---- */
 
+/* Names the settings that were changed and that nothing in this build reads, in one line. */
+static void
+warn_no_effect(const rk_config *config)
+{
+    rk_config *fallback = rk_config_new();
+    rk_buf names = {0};
+    rk_buf given = {0};
+    rk_buf usual = {0};
+
+    for (int i = 0; fallback && i < (int)RK_CFG_COUNT; i++) {
+        rk_config_key key = (rk_config_key)i;
+        if (rk_config_has_effect(key) || strcmp(rk_config_source(config, key), "default") == 0) {
+            continue;
+        }
+        rk_buf_clear(&given);
+        rk_buf_clear(&usual);
+        rk_config_print(config, key, &given);
+        rk_config_print(fallback, key, &usual);
+        if (!rk_str_eq(rk_buf_view(&given), rk_buf_view(&usual))) {
+            rk_buf_printf(&names, " %s", rk_config_key_name(key));
+        }
+    }
+    if (names.len > 0 && !names.failed) {
+        RK_LOG_W("config", "event=settings_without_effect keys=\"%.*s\"", (int)names.len - 1,
+                 (const char *)names.data + 1);
+    }
+    rk_buf_deinit(&names);
+    rk_buf_deinit(&given);
+    rk_buf_deinit(&usual);
+    rk_config_free(fallback);
+}
+
 static rk_code
 load_settings(rk_config *config, const rk_run_options *options, rk_err *err)
 {
@@ -60,6 +92,7 @@ load_settings(rk_config *config, const rk_run_options *options, rk_err *err)
     for (size_t i = 0; i < rk_config_warning_count(config); i++) {
         RK_LOG_W("config", "%s", rk_config_warning(config, i));
     }
+    warn_no_effect(config);
     return RK_OK;
 }
 
