@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Segments: a set of rows of one partition and one shard, in columns. Growing ones live in memory and take appends; sealed ones are immutable files.
+ * Segments: a set of rows of one partition and one shard, in columns. Growing ones live in memory
+ * and take appends; sealed ones are immutable files.
  *
- * Visibility. Every row has the timestamp of its write, every delete too. A read has a read_ts: it sees rows with timestamp <= read_ts whose key has
- * no delete with row timestamp < delete timestamp <= read_ts. (An upsert deletes and inserts at one timestamp: the new row stays.)
+ * Visibility. Every row has the timestamp of its write, every delete too. A read has a read_ts: it
+ * sees rows with timestamp <= read_ts whose key has no delete with row timestamp < delete timestamp
+ * <= read_ts. (An upsert deletes and inserts at one timestamp: the new row stays.)
  *
  * Ownership: reference counted; whoever serves reads holds one reference for the time of the read.
- * Threads: growing: one writer at a time (the channel's apply lock), any number of readers beside it: a row is published by a release store of the row
- * count. Deletes: any thread, guarded inside. Sealed columns: immutable; an index is swapped in by atomic pointer.
+ * Threads: growing: one writer at a time (the channel's apply lock), any number of readers beside
+ * it: a row is published by a release store of the row count. Deletes: any thread, guarded inside.
+ * Sealed columns: immutable; an index is swapped in by atomic pointer.
  */
 #ifndef RK_SEGMENT_SEGMENT_H
 #define RK_SEGMENT_SEGMENT_H
@@ -28,10 +31,13 @@ typedef struct rk_segment_ids {
 } rk_segment_ids;
 
 /* ---- growing ---- */
-RK_MUST_CHECK rk_code rk_segment_new_growing(rk_segment **out, const rk_segment_ids *ids, rk_schema *schema, rk_mem *mem, rk_err *err);
-/* Appends |rows| rows; |fields| holds every field of the schema, checked before. All or nothing: RK_ENOMEM leaves the segment as it was.
- * Caller holds the channel's apply lock; |ts| is above every earlier one. */
-RK_MUST_CHECK rk_code rk_segment_append(rk_segment *seg, pb_schema_FieldData *const *fields, size_t fields_len, uint32_t rows, uint64_t ts, rk_err *err);
+RK_MUST_CHECK rk_code rk_segment_new_growing(rk_segment **out, const rk_segment_ids *ids,
+                                             rk_schema *schema, rk_mem *mem, rk_err *err);
+/* Appends |rows| rows; |fields| holds every field of the schema, checked before. All or nothing:
+ * RK_ENOMEM leaves the segment as it was. Caller holds the channel's apply lock; |ts| is above
+ * every earlier one. */
+RK_MUST_CHECK rk_code rk_segment_append(rk_segment *seg, pb_schema_FieldData *const *fields,
+                                        size_t fields_len, uint32_t rows, uint64_t ts, rk_err *err);
 
 /* ---- sealed ---- */
 typedef struct rk_segment_env {
@@ -41,20 +47,31 @@ typedef struct rk_segment_env {
 } rk_segment_env;
 
 /*
- * Writes the live rows of |inputs| (deletes up to |fold_ts| folded, rows newer than it must not exist in growing inputs) as the files of one new sealed
- * segment, sorted by primary key, objects named "c<collection>/s<id>/...". Fills |info| (memory in |arena|): rows, sizes, columns, min/max ts. rows 0: no file was written.
- * On error or cancel no object is left behind. Serves flush (one growing input) and compaction (sealed inputs).
+ * Writes the live rows of |inputs| (deletes up to |fold_ts| folded, rows newer than it must not
+ * exist in growing inputs) as the files of one new sealed segment, sorted by primary key, objects
+ * named "c<collection>/s<id>/...". Fills |info| (memory in |arena|): rows, sizes, columns, min/max
+ * ts. rows 0: no file was written. On error or cancel no object is left behind. Serves flush (one
+ * growing input) and compaction (sealed inputs).
  */
-RK_MUST_CHECK rk_code rk_segment_write(pb_rk_SegmentInfo *info, const rk_segment_ids *out_ids, rk_segment *const *inputs, size_t inputs_len, uint64_t fold_ts,
-                                       const rk_segment_env *env, const _Atomic(bool) *cancel, rk_arena *arena, rk_err *err);
-/* Opens the files of |info| (maps them), with the indexes it lists. A damaged index file is reported in |*index_damaged| and left out; a damaged column is an error
- * that names object and offset. */
-RK_MUST_CHECK rk_code rk_segment_open(rk_segment **out, const pb_rk_SegmentInfo *info, rk_schema *schema, const rk_segment_env *env, bool *index_damaged, rk_err *err);
+RK_MUST_CHECK rk_code rk_segment_write(pb_rk_SegmentInfo *info, const rk_segment_ids *out_ids,
+                                       rk_segment *const *inputs, size_t inputs_len,
+                                       uint64_t fold_ts, const rk_segment_env *env,
+                                       const _Atomic(bool) *cancel, rk_arena *arena, rk_err *err);
+/* Opens the files of |info| (maps them), with the indexes it lists. A damaged index file is
+ * reported in |*index_damaged| and left out; a damaged column is an error that names object and
+ * offset. */
+RK_MUST_CHECK rk_code rk_segment_open(rk_segment **out, const pb_rk_SegmentInfo *info,
+                                      rk_schema *schema, const rk_segment_env *env,
+                                      bool *index_damaged, rk_err *err);
 /* Builds the index of |field_id| from the mapped column and writes it to |object|. */
-RK_MUST_CHECK rk_code rk_segment_build_index(const rk_segment *seg, int64_t field_id, rk_params params, const char *object, const rk_segment_env *env,
-                                             const _Atomic(bool) *cancel, _Atomic(uint64_t) *rows_done, uint64_t *size_bytes, rk_err *err);
+RK_MUST_CHECK rk_code rk_segment_build_index(const rk_segment *seg, int64_t field_id,
+                                             rk_params params, const char *object,
+                                             const rk_segment_env *env, const _Atomic(bool) *cancel,
+                                             _Atomic(uint64_t) *rows_done, uint64_t *size_bytes,
+                                             rk_err *err);
 /* Opens |file| and publishes it for searches that start later. */
-RK_MUST_CHECK rk_code rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file, const rk_segment_env *env, rk_err *err);
+RK_MUST_CHECK rk_code rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file,
+                                           const rk_segment_env *env, rk_err *err);
 bool rk_segment_has_index(const rk_segment *seg, int64_t field_id);
 void rk_segment_drop_index(rk_segment *seg, int64_t field_id);
 
@@ -65,9 +82,9 @@ void rk_segment_unref(rk_segment *seg);
 typedef struct rk_segment_stats {
     rk_segment_ids ids;
     bool growing;
-    size_t rows;          /* written, deleted ones included */
-    size_t rows_deleted;  /* now */
-    uint64_t bytes;       /* memory of a growing one, files of a sealed one */
+    size_t rows;         /* written, deleted ones included */
+    size_t rows_deleted; /* now */
+    uint64_t bytes;      /* memory of a growing one, files of a sealed one */
     uint64_t min_ts, max_ts;
     uint64_t fold_ts;
     size_t chunks;
@@ -75,30 +92,43 @@ typedef struct rk_segment_stats {
 void rk_segment_get_stats(const rk_segment *seg, rk_segment_stats *out);
 rk_schema *rk_segment_schema(const rk_segment *seg);
 
-/* Marks rows with these keys and timestamp < ts[i] as deleted from ts[i] on. Idempotent. Any thread; sets must come in rising ts order per segment
- * except for repeats. |*hits| counts rows newly deleted. */
-RK_MUST_CHECK rk_code rk_segment_delete(rk_segment *seg, const pb_schema_IDs *keys, const uint64_t *ts, size_t n, size_t *hits, rk_err *err);
+/* Marks rows with these keys and timestamp < ts[i] as deleted from ts[i] on. Idempotent. Any
+ * thread; sets must come in rising ts order per segment except for repeats. |*hits| counts rows
+ * newly deleted. */
+RK_MUST_CHECK rk_code rk_segment_delete(rk_segment *seg, const pb_schema_IDs *keys,
+                                        const uint64_t *ts, size_t n, size_t *hits, rk_err *err);
 
-/* The rows a read at |read_ts| sees, as a bitset over |rows| (in |arena|); |*all| when every row up to |*rows| is seen (then |out| is not filled). */
-RK_MUST_CHECK rk_code rk_segment_visible(const rk_segment *seg, uint64_t read_ts, rk_bitset *out, size_t *rows, bool *all, rk_arena *arena, rk_err *err);
+/* The rows a read at |read_ts| sees, as a bitset over |rows| (in |arena|); |*all| when every row up
+ * to |*rows| is seen (then |out| is not filled). */
+RK_MUST_CHECK rk_code rk_segment_visible(const rk_segment *seg, uint64_t read_ts, rk_bitset *out,
+                                         size_t *rows, bool *all, rk_arena *arena, rk_err *err);
 
-/* Columns chunk by chunk: chunk c holds rows [first, first + column.rows). A sealed segment has one chunk. Row counts are those of the moment |rows| was taken. */
+/* Columns chunk by chunk: chunk c holds rows [first, first + column.rows). A sealed segment has one
+ * chunk. Row counts are those of the moment |rows| was taken. */
 size_t rk_segment_chunk_of(const rk_segment *seg, size_t row, size_t *first);
-/* The column of schema position |field| in chunk |chunk|, cut at row |rows|. A sealed column is checked against its checksum on first use. */
-RK_MUST_CHECK rk_code rk_segment_column(const rk_segment *seg, size_t chunk, size_t field, size_t rows, rk_column *out, rk_err *err);
+/* The column of schema position |field| in chunk |chunk|, cut at row |rows|. A sealed column is
+ * checked against its checksum on first use. */
+RK_MUST_CHECK rk_code rk_segment_column(const rk_segment *seg, size_t chunk, size_t field,
+                                        size_t rows, rk_column *out, rk_err *err);
 uint64_t rk_segment_row_ts(const rk_segment *seg, size_t row);
 rk_pk rk_segment_pk(const rk_segment *seg, size_t row); /* borrowed from the segment */
-/* Rows with |pk| (any visibility) below |rows|; at most |max| are written, returns how many there are. */
+/* Rows with |pk| (any visibility) below |rows|; at most |max| are written, returns how many there
+ * are. */
 size_t rk_segment_find(const rk_segment *seg, rk_pk pk, size_t rows, uint32_t *out, size_t max);
 
-/* The index of a vector field, referenced until rk_segment_index_unref(); NULL when there is none. */
+/* The index of a vector field, referenced until rk_segment_index_unref(); NULL when there is none.
+ */
 typedef struct rk_segment_index rk_segment_index;
-rk_segment_index *rk_segment_index_ref(const rk_segment *seg, int64_t field_id, const rk_index **out);
+rk_segment_index *rk_segment_index_ref(const rk_segment *seg, int64_t field_id,
+                                       const rk_index **out);
 void rk_segment_index_unref(rk_segment_index *held);
 
 /* ---- delete files (deltas) ---- */
-RK_MUST_CHECK rk_code rk_delta_write(pb_rk_DeltaFile *out, const char *object, const pb_schema_IDs *keys, const uint64_t *ts, size_t n, rk_object_store *objects,
-                                     rk_arena *arena, rk_err *err);
-RK_MUST_CHECK rk_code rk_delta_read(const char *object, pb_schema_IDs **keys, uint64_t **ts, size_t *n, rk_object_store *objects, rk_arena *arena, rk_err *err);
+RK_MUST_CHECK rk_code rk_delta_write(pb_rk_DeltaFile *out, const char *object,
+                                     const pb_schema_IDs *keys, const uint64_t *ts, size_t n,
+                                     rk_object_store *objects, rk_arena *arena, rk_err *err);
+RK_MUST_CHECK rk_code rk_delta_read(const char *object, pb_schema_IDs **keys, uint64_t **ts,
+                                    size_t *n, rk_object_store *objects, rk_arena *arena,
+                                    rk_err *err);
 
 #endif

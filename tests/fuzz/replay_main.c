@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a fuzz target over stored inputs without libFuzzer: each file of the folder given, in any order. Every CI run replays
- * the corpora this way, so an input that once broke a parser stays a test.
+ * Runs a fuzz target over stored inputs without libFuzzer: each file of the folder given, in any
+ * order. Every CI run replays the corpora this way, so an input that once broke a parser stays a
+ * test.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -37,7 +38,8 @@ main(int argc, char **argv)
 
     while (dir && (entry = readdir(dir))) {
         char path[4096];
-        if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", argv[1], entry->d_name) >= (int)sizeof(path)) {
+        if (entry->d_name[0] == '.' ||
+            snprintf(path, sizeof(path), "%s/%s", argv[1], entry->d_name) >= (int)sizeof(path)) {
             continue;
         }
         files += replay_file(path);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Meta store: a small, ordered, transactional key-value store shaped like etcd, so that etcd is one of its backends.
+ * Meta store: a small, ordered, transactional key-value store shaped like etcd, so that etcd is one
+ * of its backends.
  *
- * Every successful write transaction gets the next revision. A transaction compares, then applies one of two lists
- * atomically and durably: when rk_meta_txn() returns RK_OK the change survives a power cut. Keys are bytes without NUL, ordered
- * bytewise; at most 1,024 bytes; values at most 1 MiB; at most 4,096 operations in a transaction.
+ * Every successful write transaction gets the next revision. A transaction compares, then applies
+ * one of two lists atomically and durably: when rk_meta_txn() returns RK_OK the change survives a
+ * power cut. Keys are bytes without NUL, ordered bytewise; at most 1,024 bytes; values at most 1
+ * MiB; at most 4,096 operations in a transaction.
  *
- * Threads: any. Watch callbacks run on the backend's own thread, in revision order, without a lock held.
- * Errors: RK_EIO and RK_EDISK_FULL mean "could not": never the same as an empty answer.
+ * Threads: any. Watch callbacks run on the backend's own thread, in revision order, without a lock
+ * held. Errors: RK_EIO and RK_EDISK_FULL mean "could not": never the same as an empty answer.
  */
 #ifndef RK_STORAGE_META_H
 #define RK_STORAGE_META_H
@@ -26,10 +28,21 @@ typedef struct rk_meta_kv {
     int64_t lease;   /* 0: none */
 } rk_meta_kv;
 
-typedef enum rk_meta_target { RK_META_VALUE, RK_META_VERSION, RK_META_MOD_REVISION, RK_META_CREATE_REVISION } rk_meta_target;
-typedef enum rk_meta_cmp { RK_META_EQUAL, RK_META_NOT_EQUAL, RK_META_GREATER, RK_META_LESS } rk_meta_cmp;
+typedef enum rk_meta_target {
+    RK_META_VALUE,
+    RK_META_VERSION,
+    RK_META_MOD_REVISION,
+    RK_META_CREATE_REVISION
+} rk_meta_target;
+typedef enum rk_meta_cmp {
+    RK_META_EQUAL,
+    RK_META_NOT_EQUAL,
+    RK_META_GREATER,
+    RK_META_LESS
+} rk_meta_cmp;
 
-/* A key that does not exist has version, create and mod revision 0; comparing its value is false. */
+/* A key that does not exist has version, create and mod revision 0; comparing its value is false.
+ */
 typedef struct rk_meta_compare {
     rk_str key;
     rk_meta_target target;
@@ -72,29 +85,40 @@ typedef struct rk_meta_event {
 } rk_meta_event;
 
 /* Opens the SQLite backend in the file |path| (WAL journal, synchronous FULL). */
-RK_MUST_CHECK rk_code rk_meta_open_sqlite(rk_meta **out, const char *path, const rk_env *env, rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_open_sqlite(rk_meta **out, const char *path, const rk_env *env,
+                                          rk_err *err);
 void rk_meta_close(rk_meta *meta);
 
-RK_MUST_CHECK rk_code rk_meta_do(rk_meta *meta, const rk_meta_txn *txn, rk_meta_result *out, rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_do(rk_meta *meta, const rk_meta_txn *txn, rk_meta_result *out,
+                                 rk_err *err);
 /* The one key; |*found| tells. Memory in |arena|. */
-RK_MUST_CHECK rk_code rk_meta_get(rk_meta *meta, rk_str key, rk_meta_kv *out, bool *found, rk_arena *arena, rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_get(rk_meta *meta, rk_str key, rk_meta_kv *out, bool *found,
+                                  rk_arena *arena, rk_err *err);
 /* Keys that start with |prefix|, at most |limit| (0: all). */
-RK_MUST_CHECK rk_code rk_meta_list(rk_meta *meta, rk_str prefix, size_t limit, rk_meta_range *out, rk_arena *arena, rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_list(rk_meta *meta, rk_str prefix, size_t limit, rk_meta_range *out,
+                                   rk_arena *arena, rk_err *err);
 /* Shorthands for transactions without compares. */
 RK_MUST_CHECK rk_code rk_meta_put(rk_meta *meta, rk_str key, rk_str value, rk_err *err);
 RK_MUST_CHECK rk_code rk_meta_delete(rk_meta *meta, rk_str key, rk_err *err);
 
-/* Every change under |prefix| from revision |from| on (0: from now), gap-free. RK_EINVAL when |from| was compacted away. */
+/* Every change under |prefix| from revision |from| on (0: from now), gap-free. RK_EINVAL when
+ * |from| was compacted away. */
 typedef struct rk_meta_watch rk_meta_watch;
-RK_MUST_CHECK rk_code rk_meta_watch_start(rk_meta_watch **out, rk_meta *meta, rk_str prefix, int64_t from,
-                                          void (*on_event)(void *user, const rk_meta_event *event, int64_t revision), void *user, rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_watch_start(rk_meta_watch **out, rk_meta *meta, rk_str prefix,
+                                          int64_t from,
+                                          void (*on_event)(void *user, const rk_meta_event *event,
+                                                           int64_t revision),
+                                          void *user, rk_err *err);
 void rk_meta_watch_stop(rk_meta_watch *watch); /* no callback runs after it returns */
 
 /* Leases: keys attached to one vanish when it is not kept alive for |ttl_ms|. */
-RK_MUST_CHECK rk_code rk_meta_lease_grant(rk_meta *meta, int64_t ttl_ms, int64_t *lease, rk_err *err);
-RK_MUST_CHECK rk_code rk_meta_lease_keep_alive(rk_meta *meta, int64_t lease, rk_err *err); /* RK_EKEY_NOT_FOUND once expired */
+RK_MUST_CHECK rk_code rk_meta_lease_grant(rk_meta *meta, int64_t ttl_ms, int64_t *lease,
+                                          rk_err *err);
+RK_MUST_CHECK rk_code rk_meta_lease_keep_alive(rk_meta *meta, int64_t lease,
+                                               rk_err *err); /* RK_EKEY_NOT_FOUND once expired */
 RK_MUST_CHECK rk_code rk_meta_lease_revoke(rk_meta *meta, int64_t lease, rk_err *err);
 
-/* Backends implement this table; the functions above check limits and forward. See meta_private.h. */
+/* Backends implement this table; the functions above check limits and forward. See meta_private.h.
+ */
 
 #endif
