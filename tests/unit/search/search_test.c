@@ -405,7 +405,11 @@ test_range(void **state)
 
     RK_UNUSED(state);
     world_new(&w, false);
-    expected = malloc(w.model.n * sizeof(*expected));
+    expected = malloc((w.model.n + 1) * sizeof(*expected));
+    if (!expected) {
+        fail_msg("no memory");
+        return;
+    }
     for (int ip = 0; ip < 2; ip++) {
         rk_metric metric = ip ? RK_METRIC_IP : RK_METRIC_L2;
         pb_rk_SearchRequest request =
@@ -761,6 +765,139 @@ test_query_keys_and_fetch(void **state)
     world_free(&w);
 }
 
+/* Memory that runs out anywhere is a plain error, and nothing is lost. */
+static void
+test_out_of_memory(void **state)
+{
+    world w;
+    float query[ST_DIM] = {0.3f, -0.2f, 0.1f, 0.5f, 0, 0};
+    int64_t fields[] = {100 + ST_TEXT, 100 + ST_TAGS, 100 + ST_SPARSE, 100 + ST_NUMBER};
+    int failures = 0;
+
+    RK_UNUSED(state);
+    world_new(&w, true);
+    for (int64_t fail = 0; fail < 2000; fail++) {
+        rk_arena *arena = rk_arena_new(0);
+        pb_rk_SearchRequest search =
+            request_for(&w, &predicates[1], true, RK_METRIC_COSINE, 10, query, 1);
+        pb_rk_QueryRequest rows = {.predicate = search.predicate, .output_field_ids = {fields, 4}};
+        pb_rk_SearchResponse hits, merged;
+        pb_rk_SearchResponse *parts[] = {&hits};
+        pb_rk_QueryResponse out, all;
+        pb_rk_QueryResponse *query_parts[] = {&out};
+        rk_search_plan *plan;
+        rk_query_plan *query_plan;
+        rk_err err = {0};
+        rk_code code = RK_OK;
+
+        rk_alloc_fail_after(fail);
+        RK_ERR(rk_search_plan_new(&plan, &search, w.schema, arena, &err));
+        RK_ERR(rk_search_run(plan, w.segs, SEGS, w.last_ts, &hits, arena, &err));
+        RK_ERR(rk_search_merge(plan, parts, 1, 0, &merged, arena, &err));
+        RK_ERR(rk_query_plan_new(&query_plan, &rows, w.schema, arena, &err));
+        RK_ERR(rk_query_run(query_plan, w.segs, SEGS, w.last_ts, &out, arena, &err));
+        RK_ERR(rk_query_merge(query_plan, query_parts, 1, &all, arena, &err));
+    out:
+        rk_alloc_fail_after(-1);
+        rk_arena_free(arena);
+        if (code == RK_OK) {
+            break;
+        }
+        assert_int_equal(code, RK_ENOMEM);
+        failures++;
+    }
+    assert_true(failures > 10);
+    world_free(&w);
+}
+
+/* ---- half-precision fields ---- */
+
+static void
+test_half_queries(void **state)
+{
+    static const struct {
+        rk_type type;
+        float value;
+        int32_t query_type;
+        const char *text; /* NULL: fine */
+    } cases[] = {
+        {RK_FLOAT16_VECTOR, 0.5f, RK_FLOAT_VECTOR, NULL},
+        {RK_BFLOAT16_VECTOR, 0.5f, RK_FLOAT_VECTOR, NULL},
+        {RK_FLOAT16_VECTOR, 70000.0f, RK_FLOAT_VECTOR, "exceeds float16 range [-65504, 65504]"},
+        {RK_FLOAT16_VECTOR, 1e-6f, RK_FLOAT_VECTOR, "underflows float16 precision"},
+        {RK_BFLOAT16_VECTOR, INFINITY, RK_FLOAT_VECTOR, "value '+Inf' is not a number or infinity"},
+        {RK_BFLOAT16_VECTOR, 0.5f, RK_FLOAT16_VECTOR,
+         "vector type must be the same: field type BFloat16Vector, search type Float16Vector"},
+    };
+    rk_arena *arena = rk_arena_new(0);
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        pb_common_KeyValuePair dim = {RK_STR("dim"), RK_STR("2")};
+        pb_common_KeyValuePair *dims[] = {&dim};
+        pb_schema_FieldSchema id = {
+            .fieldID = 100, .name = RK_STR("id"), .data_type = RK_INT64, .is_primary_key = true};
+        pb_schema_FieldSchema v = {.fieldID = 101,
+                                   .name = RK_STR("v"),
+                                   .data_type = (int32_t)cases[i].type,
+                                   .type_params = {dims, 1}};
+        pb_schema_FieldSchema *fields[] = {&id, &v};
+        pb_schema_CollectionSchema pb = {.name = RK_STR("halves"), .fields = {fields, 2}};
+        float query[2] = {cases[i].value, 1};
+        rk_str queries[] = {{(const char *)query, sizeof(query)}};
+        pb_rk_SearchRequest request = {.field_id = 101,
+                                       .metric = RK_METRIC_L2,
+                                       .topk = 1,
+                                       .queries = {queries, 1},
+                                       .query_type = cases[i].query_type};
+        rk_schema *schema;
+        rk_segment *seg;
+        rk_search_plan *plan;
+        pb_rk_SearchResponse out;
+        rk_err err = {0};
+
+        assert_int_equal(rk_schema_new(&schema, &pb, 1, &err), RK_OK);
+        rk_code code = rk_search_plan_new(&plan, &request, schema, arena, &err);
+        if (cases[i].text) {
+            assert_int_equal(code, RK_EINVAL);
+            assert_non_null(strstr(err.text, cases[i].text));
+            rk_schema_unref(schema);
+            continue;
+        }
+        assert_int_equal(code, RK_OK);
+        uint16_t values[4] = {0};
+        for (size_t k = 0; k < 4; k++) {
+            values[k] = cases[i].type == RK_FLOAT16_VECTOR
+                            ? rk_f32_to_f16(k < 2 ? 9 : query[k - 2])
+                            : rk_f32_to_bf16(k < 2 ? 9 : query[k - 2]);
+        }
+        int64_t keys[] = {1, 2};
+        pb_schema_LongArray longs = {{keys, 2}};
+        pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data,
+                                         .long_data = &longs};
+        pb_schema_VectorField vectors = {.dim = 2};
+        vectors.data_case = cases[i].type == RK_FLOAT16_VECTOR
+                                ? PB_SCHEMA_VectorField_float16_vector
+                                : PB_SCHEMA_VectorField_bfloat16_vector;
+        vectors.float16_vector = (rk_str){(const char *)values, sizeof(values)};
+        pb_schema_FieldData id_data = {
+            .field_id = 100, .field_case = PB_SCHEMA_FieldData_scalars, .scalars = &scalars};
+        pb_schema_FieldData v_data = {
+            .field_id = 101, .field_case = PB_SCHEMA_FieldData_vectors, .vectors = &vectors};
+        pb_schema_FieldData *rows[] = {&id_data, &v_data};
+        assert_int_equal(
+            rk_segment_new_growing(&seg, &(rk_segment_ids){1, 1, 1}, schema, NULL, &err), RK_OK);
+        assert_int_equal(rk_segment_append(seg, rows, 2, 2, 10, &err), RK_OK);
+        assert_int_equal(rk_search_run(plan, &seg, 1, 10, &out, arena, &err), RK_OK);
+        assert_int_equal(out.counts.data[0], 1);
+        assert_int_equal(rk_ids_at(out.ids, 0).number, 2);
+        assert_true(pb_f32_at(out.scores, 0) == 0.0f);
+        rk_segment_unref(seg);
+        rk_schema_unref(schema);
+    }
+    rk_arena_free(arena);
+}
+
 int
 main(void)
 {
@@ -773,6 +910,8 @@ main(void)
         cmocka_unit_test(test_duplicate_keys),
         cmocka_unit_test(test_query),
         cmocka_unit_test(test_query_keys_and_fetch),
+        cmocka_unit_test(test_half_queries),
+        cmocka_unit_test(test_out_of_memory),
     };
     rk_kernels_init();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -408,6 +408,76 @@ test_index(void **state)
     rk_segment_unref(seg);
 }
 
+/* ---- readers beside index swaps ---- */
+
+typedef struct swap_race {
+    rk_segment *seg;
+    _Atomic(bool) stop;
+    _Atomic(size_t) with_index;
+} swap_race;
+
+static void
+swap_reader(void *arg)
+{
+    swap_race *r = arg;
+
+    while (!atomic_load(&r->stop)) {
+        rk_arena *arena = rk_arena_new(0);
+        const rk_index *index;
+        rk_column c;
+        rk_hit hit;
+        uint32_t n = 0;
+        rk_search_options options = {.k = 1, .arena = arena};
+        rk_err err = {0};
+        rk_segment_index *held = rk_segment_index_ref(r->seg, 100 + ST_VECTOR, &index);
+        assert_int_equal(rk_segment_column(r->seg, 0, ST_VECTOR, 700, &c, &err), RK_OK);
+        if (held) {
+            const float *query = (const float *)c.data + 9 * ST_DIM;
+            assert_int_equal(rk_index_search(index, query, ST_DIM * 4, &options, &hit, &n, &err),
+                             RK_OK);
+            assert_int_equal(hit.row, 9);
+            atomic_fetch_add(&r->with_index, 1);
+        }
+        rk_segment_index_unref(held);
+        rk_arena_free(arena);
+    }
+}
+
+static void
+test_index_swaps(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_param pairs[] = {{RK_STR("index_type"), RK_STR("FLAT")},
+                        {RK_STR("metric_type"), RK_STR("L2")}};
+    pb_rk_IndexFile file = {
+        .index_id = 1, .field_id = 100 + ST_VECTOR, .object = RK_STR("c1/s7/i1")};
+    swap_race r = {.seg = NULL};
+    rk_thread threads[2];
+    bool damaged;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_open(&r.seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(rk_thread_start(&threads[i], "reader", swap_reader, &r), RK_OK);
+    }
+    assert_int_equal(rk_segment_build_index(r.seg, file.field_id, (rk_params){pairs, 2}, "c1/s7/i1",
+                                            &fx->store.env, NULL, NULL, &file.size_bytes, &err),
+                     RK_OK);
+    for (int i = 0; i < 100 || atomic_load(&r.with_index) < 20; i++) {
+        assert_int_equal(rk_segment_set_index(r.seg, &file, &fx->store.env, &err), RK_OK);
+        if (i % 3 == 0) {
+            rk_segment_drop_index(r.seg, file.field_id);
+        }
+    }
+    atomic_store(&r.stop, true);
+    for (size_t i = 0; i < 2; i++) {
+        rk_thread_join(threads[i]);
+    }
+    rk_segment_unref(r.seg);
+}
+
 /* ---- files of released versions ---- */
 
 static void
@@ -499,6 +569,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_fault_points, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deltas, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_swaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_golden, set_up, tear_down),
     };
     rk_kernels_init();
