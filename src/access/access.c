@@ -10,7 +10,7 @@
 #include "access/access_private.h"
 #include "base/log.h"
 
-#define ARENAS_RANK   10
+#define ARENAS_RANK   RK_RANK_ACCESS
 #define WRITE_THREADS 8
 #define QUEUE_PER_CPU 1024u
 #define INFLIGHT_FACTOR                                                                            \
@@ -51,6 +51,20 @@ start_pools(rk_access *access, const rk_access_options *options)
     return rk_pool_new(&access->write_pool, &write);
 }
 
+/* TLS of the public listener: 1 proves the server to clients, 2 also demands proof of them. */
+static rk_tls_options
+tls_options(const rk_config *config)
+{
+    int64_t mode = rk_config_i64(config, RK_CFG_TLS_MODE);
+
+    if (mode == 0) {
+        return (rk_tls_options){0};
+    }
+    return (rk_tls_options){.cert_pem_path = rk_config_str(config, RK_CFG_TLS_CERT),
+                            .key_pem_path = rk_config_str(config, RK_CFG_TLS_KEY),
+                            .ca_pem_path = mode == 2 ? rk_config_str(config, RK_CFG_TLS_CA) : NULL};
+}
+
 static rk_code
 start_servers(rk_access *access, const rk_access_options *options, rk_err *err)
 {
@@ -58,6 +72,8 @@ start_servers(rk_access *access, const rk_access_options *options, rk_err *err)
 
     rk_rpc_server_options_init(&server);
     server.listen = options->listen;
+    server.loops = (unsigned)rk_config_i64(options->config, RK_CFG_THREADS_LOOP);
+    server.tls = tls_options(options->config);
     server.env = options->env;
     server.message_size_max = (size_t)access->limits.receive_bytes;
     server.inflight_bytes_max =
