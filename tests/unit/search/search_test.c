@@ -467,14 +467,15 @@ test_partitions_and_sparse(void **state)
         assert_true(out.segment_ids.data[i] == 2 || out.segment_ids.data[i] == 4);
     }
     /* sparse: only rows that share an index with the query, best first */
-    const st_written *row = NULL;
-    for (size_t i = 0; i < w.model.n && (!row || st_sparse(row->row, w.arena).len < 24); i++) {
-        row = st_model_sees(&w.model.rows[i], w.last_ts) ? &w.model.rows[i] : row;
+    rk_str longest = {NULL, 0};
+    for (size_t i = 0; i < w.model.n && longest.len < 24; i++) {
+        if (st_model_sees(&w.model.rows[i], w.last_ts)) {
+            longest = st_sparse(w.model.rows[i].row, w.arena);
+        }
     }
-    assert_non_null(row);
     pb_rk_SearchRequest sparse = request_for(&w, &predicates[0], false, RK_METRIC_IP, 50, query, 1);
     sparse.field_id = 100 + ST_SPARSE;
-    sparse.queries.data[0] = st_sparse(row->row, w.arena);
+    sparse.queries.data[0] = longest;
     assert_int_equal(rk_search_plan_new(&plan, &sparse, w.schema, w.arena, &err), RK_OK);
     assert_int_equal(rk_search_run(plan, w.segs, SEGS, w.last_ts, &out, w.arena, &err), RK_OK);
     assert_true(out.counts.data[0] > 3);
