@@ -274,6 +274,12 @@ rk__loop_join(rk__loop *loop)
 }
 
 void
+rk__loop_adopt(rk__loop *loop)
+{
+    current_mailbox = loop ? loop->mailbox : NULL;
+}
+
+void
 rk__loop_deinit(rk__loop *loop)
 {
     if (!loop->stop) { /* never started: tests, or a start that failed */

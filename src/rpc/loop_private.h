@@ -188,6 +188,8 @@ RK_MUST_CHECK rk_code rk__loop_start(rk__loop *loop, const char *name);
 /* Loop thread: the thread leaves after this turn; connections are closed first. */
 void rk__loop_stop(rk__loop *loop);
 void rk__loop_join(rk__loop *loop);
+/* Tests: the calling thread plays the loop's, until it passes NULL. */
+void rk__loop_adopt(rk__loop *loop);
 /* After join, or without start: closes handles and the mailbox. */
 void rk__loop_deinit(rk__loop *loop);
 void rk__loop_arm_sweep(rk__loop *loop); /* there is a connection: time limits are looked at */
