@@ -223,6 +223,10 @@ RK_MUST_CHECK rk_code rk__read_scope(rk__req *req, const rk__entry *entry,
 RK_MUST_CHECK rk_code rk__timestamp(rk__req *req, uint64_t *out); /* a fresh hybrid timestamp */
 int64_t rk__wall_ms(const rk__req *req);
 
+/* Adds one template value to a predicate with room for |max|. */
+RK_MUST_CHECK rk_code rk__predicate_add(pb_rk_Predicate *predicate, size_t max, rk_str name,
+                                        pb_schema_TemplateValue *value, rk_arena *arena);
+
 /* Output fields as asked, resolved. */
 typedef struct rk__outputs {
     const rk_field **fields; /* to fetch and to return, in order */

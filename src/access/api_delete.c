@@ -81,23 +81,14 @@ static rk_code
 delete_found(rk__req *req, const rk__entry *entry, const pb_milvus_DeleteRequest *in,
              int64_t *deleted, uint64_t *timestamp)
 {
-    rk_arena *arena = req->ctx.arena;
     pb_rk_Predicate predicate = {.expr = in->expr};
 
-    predicate.templates.n = in->expr_template_values.n;
-    predicate.templates.data =
-        RK_ARENA_ARRAY(arena, pb_rk_TemplateEntry *, in->expr_template_values.n + 1);
-    if (!predicate.templates.data) {
-        return rk__fail_memory(req->ctx.err);
-    }
     for (size_t i = 0; i < in->expr_template_values.n; i++) {
-        pb_rk_TemplateEntry *t = RK_ARENA_NEW(arena, pb_rk_TemplateEntry);
-        if (!t) {
+        if (rk__predicate_add(&predicate, in->expr_template_values.n,
+                              in->expr_template_values.data[i]->key,
+                              in->expr_template_values.data[i]->value, req->ctx.arena) != RK_OK) {
             return rk__fail_memory(req->ctx.err);
         }
-        t->name = in->expr_template_values.data[i]->key;
-        t->value = in->expr_template_values.data[i]->value;
-        predicate.templates.data[i] = t;
     }
     for (int batch = 0; batch < BATCHES_MAX; batch++) {
         pb_rk_ReadScope scope = {0};

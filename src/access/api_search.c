@@ -209,20 +209,10 @@ static rk_code
 put_predicate(const pb_milvus_SearchRequest *in, pb_rk_Predicate *predicate, rk_arena *arena)
 {
     predicate->expr = in->dsl;
-    predicate->templates.n = in->expr_template_values.n;
-    predicate->templates.data =
-        RK_ARENA_ARRAY(arena, pb_rk_TemplateEntry *, in->expr_template_values.n + 1);
-    if (!predicate->templates.data) {
-        return RK_ENOMEM;
-    }
     for (size_t i = 0; i < in->expr_template_values.n; i++) {
-        pb_rk_TemplateEntry *t = RK_ARENA_NEW(arena, pb_rk_TemplateEntry);
-        if (!t) {
-            return RK_ENOMEM;
-        }
-        t->name = in->expr_template_values.data[i]->key;
-        t->value = in->expr_template_values.data[i]->value;
-        predicate->templates.data[i] = t;
+        RK_RET(rk__predicate_add(predicate, in->expr_template_values.n,
+                                 in->expr_template_values.data[i]->key,
+                                 in->expr_template_values.data[i]->value, arena));
     }
     return RK_OK;
 }

@@ -78,6 +78,26 @@ rk__read_scope(rk__req *req, const rk__entry *entry, const rk__consistency *want
     return check_lag(req, ts);
 }
 
+/* ---- filters ---- */
+
+rk_code
+rk__predicate_add(pb_rk_Predicate *predicate, size_t max, rk_str name,
+                  pb_schema_TemplateValue *value, rk_arena *arena)
+{
+    pb_rk_TemplateEntry *entry = RK_ARENA_NEW(arena, pb_rk_TemplateEntry);
+
+    if (!predicate->templates.data) {
+        predicate->templates.data = RK_ARENA_ARRAY(arena, pb_rk_TemplateEntry *, max);
+    }
+    if (!entry || !predicate->templates.data) {
+        return RK_ENOMEM;
+    }
+    RK_ASSERT(predicate->templates.n < max);
+    *entry = (pb_rk_TemplateEntry){.name = name, .value = value};
+    predicate->templates.data[predicate->templates.n++] = entry;
+    return RK_OK;
+}
+
 /* ---- output fields ---- */
 
 static bool
