@@ -6,7 +6,7 @@
 #
 # Per wiring: start; health and metrics; create a collection in the quick way, insert, search, query, delete, flush;
 # kill -9, start again: every acknowledged row is there and no deleted one; SIGTERM ends with status 0; start again
-# after a clean stop; a second server on the same folder is refused.
+# after a clean stop; a second server on the same folder is refused. Once: TLS with and without client certificates.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -38,11 +38,11 @@ bad() { # NAME DETAIL
     echo "FAILED  $wiring: $1: $2"
 }
 
-start() { # starts the server on $data and waits for its line "ready"; sets server, grpc, metrics
+start() { # [OPTION...]: starts the server on $data and waits for its line "ready"; sets server, grpc, metrics
     local line=""
     rm -f "$work/out"
     "$bin" run standalone --data "$data" --listen 127.0.0.1:0 --metrics 127.0.0.1:0 --wiring "$wiring" \
-        --set redkite.memory.limit=2GiB >"$work/out" 2>>"$work/log.$wiring" &
+        --set redkite.memory.limit=2GiB "$@" >"$work/out" 2>>"$work/log.$wiring" &
     server=$!
     for _ in $(seq $((ready_max_s * 20))); do
         line=$(grep -m 1 '^ready ' "$work/out" 2>/dev/null) && break
@@ -165,8 +165,70 @@ one_wiring() {
     if stop; then ok "SIGTERM ends with status 0 again"; else bad "SIGTERM ends with status 0 again" "$(tail -5 "$work/log.$wiring")"; fi
 }
 
+certificate() { # NAME: $work/NAME.pem and NAME.key, signed by $work/ca.pem, for 127.0.0.1 and localhost
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr" 2>/dev/null &&
+        printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >"$work/ext" &&
+        openssl x509 -req -days 2 -in "$work/$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial \
+            -extfile "$work/ext" -out "$work/$1.pem" 2>/dev/null
+}
+
+# The public port with TLS: a client that checks the server gets through, plain text and (mode 2) a client without a
+# certificate do not, and neither of these stops the server.
+tls() {
+    local list=v2/vectordb/collections/list reply
+    local identity=(--set "tls.serverPemPath=$work/server.pem" --set "tls.serverKeyPath=$work/server.key")
+
+    data=$work/data.tls
+    if ! openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout "$work/ca.key" -out "$work/ca.pem" \
+        2>/dev/null || ! certificate server || ! certificate client; then
+        bad "certificates" "openssl could not make them"
+        return
+    fi
+    if ! start --set common.security.tlsMode=1 "${identity[@]}"; then
+        bad "starts with TLS" "$(tail -3 "$work/log.$wiring")"
+        return
+    fi
+    for version in --http1.1 --http2; do
+        reply=$(curl -sS --max-time 10 $version --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' 2>&1)
+        case $reply in *'"code":0'*) ok "TLS, $version" ;; *) bad "TLS, $version" "$reply" ;; esac
+    done
+    if curl -sS --max-time 10 "http://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
+        bad "plain text on a TLS port is refused" "$(cat "$work/plain")"
+    else
+        ok "plain text on a TLS port is refused"
+    fi
+    if stop; then ok "TLS server stops"; else bad "TLS server stops" "$(tail -3 "$work/log.$wiring")"; fi
+
+    if ! start --set common.security.tlsMode=2 --set "tls.caPemPath=$work/ca.pem" "${identity[@]}"; then
+        bad "starts with mutual TLS" "$(tail -3 "$work/log.$wiring")"
+        return
+    fi
+    if curl -sS --max-time 10 --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
+        bad "no client certificate is refused" "$(cat "$work/plain")"
+    else
+        ok "no client certificate is refused"
+    fi
+    reply=$(curl -sS --max-time 10 --cacert "$work/ca.pem" --cert "$work/client.pem" --key "$work/client.key" \
+        "https://$grpc/$list" -d '{}' 2>&1)
+    case $reply in *'"code":0'*) ok "client certificate" ;; *) bad "client certificate" "$reply" ;; esac
+    if stop; then ok "mutual TLS server stops"; else bad "mutual TLS server stops" "$(tail -3 "$work/log.$wiring")"; fi
+
+    if start --set common.security.tlsMode=1 --set tls.serverPemPath=/nowhere/server.pem; then
+        bad "a missing certificate stops the start" "it started"
+        stop
+    elif grep -q '/nowhere/server.pem' "$work/log.$wiring"; then
+        ok "a missing certificate stops the start"
+    else
+        bad "a missing certificate stops the start" "no message names the file"
+    fi
+    server=""
+}
+
 for wiring in near far; do
     one_wiring
+    if [ $wiring = near ]; then
+        if command -v openssl >/dev/null; then tls; else echo "skipped near: TLS: openssl is not installed"; fi
+    fi
     if [ -n "$server" ]; then
         kill -9 "$server" 2>/dev/null
         wait "$server" 2>/dev/null
