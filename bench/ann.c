@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "ann_data.h"
+#include "base/thread.h"
 #include "index/index_private.h"
 
 #define QUERIES 1000u

@@ -3,11 +3,11 @@
  * Searching the graph: choice of the way, the walk, and exact scores for what it found.
  *
  * Three ways. The graph is walked with ef candidates; under a filter masked nodes are walked
- * through but not collected, and the walk keeps ef / sqrt(share) candidates, share being that of the
- * rows that pass: enough to hold recall, measured. When few rows pass, their codes are scanned and
- * the best scored exactly. When very few pass, or there are no codes, or the walk found fewer than
- * k although k pass, the vectors of the passing rows are scanned: exact. The costs of walk and scan
- * are compared in rows touched.
+ * through but not collected, and the walk keeps ef / sqrt(share) candidates, share being that of
+ * the rows that pass: enough to hold recall, measured. When few rows pass, their codes are scanned
+ * and the best scored exactly. When very few pass, or there are no codes, or the walk found fewer
+ * than k although k pass, the vectors of the passing rows are scanned: exact. The costs of walk and
+ * scan are compared in rows touched.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
  * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
@@ -15,10 +15,9 @@
  */
 #include "index/hnsw.h"
 
-#define RANGE_EF      512u
-#define WALK_ON_CODES 24u   /* a candidate of the walk costs as much as this many codes in a scan */
-#define WALK_ON_ROWS  24u   /* the same without codes, in vectors */
-#define EXACT_ROWS    1024u /* up to this many passing rows are scored without codes */
+#define RANGE_EF   512u
+#define WALK_COST  24u   /* a candidate of the walk costs as much as this many rows in a scan */
+#define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
 
 static uint32_t
 search_ef(const rk_search_options *options, uint32_t k)
@@ -40,9 +39,9 @@ walk_width(size_t rows, size_t passing, uint64_t ef)
 }
 
 static bool
-scan_is_cheaper(const rk__hnsw *graph, size_t passing, uint64_t width)
+scan_is_cheaper(size_t passing, uint64_t width)
 {
-    return passing <= width * (graph->codes.data ? WALK_ON_CODES : WALK_ON_ROWS);
+    return passing <= width * WALK_COST;
 }
 
 static void
@@ -199,7 +198,7 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
             uint32_t ef, uint32_t width, rk__heap *heap, bool *done, rk_err *err)
 {
     rk__hnsw *graph = index->impl; /* only its scratch slots change */
-    bool by_scan = scan_is_cheaper(graph, options->filter_count, width);
+    bool by_scan = scan_is_cheaper(options->filter_count, width);
     rk__hnsw_scratch *s =
         rk__hnsw_scratch_take(graph, &index->space, by_scan ? 1 : RK_MAX(width, ef));
     rk__walker walker;
@@ -237,7 +236,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
 
     for (unsigned tries = 0; !done && tries < (options->range ? 8u : 1u); tries++, ef *= 4) {
         uint64_t width = walk_width(rows, passing, ef);
-        if (scan_is_cheaper(graph, passing, width) &&
+        if (scan_is_cheaper(passing, width) &&
             (options->range || !codes || passing <= EXACT_ROWS)) {
             break;
         }
