@@ -350,6 +350,7 @@ get_one_state(rk__req *req, rk_str db, rk_str collection, rk_str name, const pb_
 {
     pb_rk_DescribeIndexResponse *reply = NULL;
 
+    *out = NULL;
     RK_RET(get_states(req, db, collection, name, &reply));
     if (reply->indexes.n > 1) {
         return rk_fail(req->ctx.err, RK_EINDEX_DUPLICATE, "index duplicates[indexName=%.*s]",
@@ -414,6 +415,7 @@ rk__api_index_state(rk__req *req, const pb_milvus_GetIndexStateRequest *in,
     const pb_rk_IndexState *state = NULL;
 
     RK_RET(get_one_state(req, in->db_name, in->collection_name, in->index_name, &state));
+    RK_ASSERT(state);
     out->state = state->state;
     out->fail_reason = state->fail_reason;
     return RK_OK;
@@ -426,6 +428,7 @@ rk__api_index_progress(rk__req *req, const pb_milvus_GetIndexBuildProgressReques
     const pb_rk_IndexState *state = NULL;
 
     RK_RET(get_one_state(req, in->db_name, in->collection_name, in->index_name, &state));
+    RK_ASSERT(state);
     out->indexed_rows = state->indexed_rows;
     out->total_rows = state->total_rows;
     return RK_OK;

@@ -265,8 +265,11 @@ rk__fail_expected(rk_err *err, const char *expected, const char *actual, const c
 rk_str
 rk__kv_get(const pb_common_KeyValuePair_list *list, const char *key)
 {
+    size_t len = strlen(key);
+
     for (size_t i = 0; i < list->n; i++) {
-        if (rk_str_is(list->data[i]->key, key)) {
+        rk_str have = list->data[i]->key;
+        if (have.len == len && memcmp(have.data, key, len) == 0) {
             rk_str v = list->data[i]->value;
             return (rk_str){v.data ? v.data : "",
                             v.len}; /* present and empty differs from absent */
