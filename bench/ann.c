@@ -2,17 +2,23 @@
 /*
  * Graph search benchmark, our side.
  *
- *   ann make DATA ROWS DIM LATENT SEED     writes a data file: a mixture of 64 gaussians in LATENT
- * dimensions through a random linear map to DIM, plus noise; 1,000 queries of the same distribution
- *   ann load DATA FILE.i8bin               the same from an i8bin file (u32 rows, u32 dim, int8
- * rows): rows 0..999 are the queries, cosine ann build DATA IMAGE M EFC THREADS     builds an HNSW
- * index and stores its image; prints seconds ann search DATA IMAGE EF...            one line per
- * ef: name, ef, recall@10, queries per second, one thread ann filter DATA IMAGE EF SHARE... the
- * same at one ef under random filters that let SHARE pass; recall against exact
+ *   ann make DATA ROWS DIM LATENT SEED
+ *       writes a data file: a mixture of 64 gaussians in LATENT dimensions through a random linear
+ *       map to DIM, plus noise; 1,000 queries of the same distribution
+ *   ann load DATA FILE.i8bin
+ *       the same from an i8bin file (u32 rows, u32 dim, int8 rows): rows 0..999 are the queries,
+ *       cosine
+ *   ann build DATA IMAGE M EFC THREADS
+ *       builds an HNSW index and stores its image; prints seconds
+ *   ann search DATA IMAGE EF...
+ *       one line per ef: name, ef, recall@10, queries per second, one thread
+ *   ann filter DATA IMAGE EF SHARE...
+ *       the same at one ef under random filters that let SHARE pass; recall against exact
  */
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ann_data.h"
@@ -23,6 +29,16 @@
 #define K       10u
 
 static uint64_t state;
+
+/* A number of the command line, 0 for what is none. */
+static uint32_t
+number(const char *text)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+
+    return *end == '\0' && value <= UINT32_MAX ? (uint32_t)value : 0;
+}
 
 static double
 uniform(void)
@@ -121,12 +137,9 @@ write_data(const char *path, ann_data *d)
 static void
 make(char **argv)
 {
-    ann_data d = {.rows = (uint32_t)atoi(argv[1]),
-                  .queries = QUERIES,
-                  .dim = (uint32_t)atoi(argv[2]),
-                  .k = K};
-    uint32_t latent = (uint32_t)atoi(argv[3]);
-    state = (uint64_t)atoi(argv[4]);
+    ann_data d = {.rows = number(argv[1]), .queries = QUERIES, .dim = number(argv[2]), .k = K};
+    uint32_t latent = number(argv[3]);
+    state = number(argv[4]);
     float *map = calloc((size_t)latent * d.dim, 4);
     float *centres = calloc((size_t)64 * latent, 4);
     float *z = calloc(latent, 4);
@@ -200,7 +213,7 @@ build(char **argv)
 {
     ann_data d = ann_load(argv[0]);
     rk_vectors v = vectors_of(&d);
-    unsigned width = (unsigned)atoi(argv[4]);
+    unsigned width = number(argv[4]);
     rk_parallel parallel = {.run = run_threads, .width = width, .self = &width};
     rk_param params[2] = {{RK_STR("M"), rk_str_from(argv[2])},
                           {RK_STR("efConstruction"), rk_str_from(argv[3])}};
@@ -293,7 +306,7 @@ filter(char **argv, int shares)
     rk_param param = {RK_STR("ef"), rk_str_from(argv[2])};
     for (int s = 0; s < shares; s++) {
         rk_bitset set;
-        double share = atof(argv[3 + s]);
+        double share = strtod(argv[3 + s], NULL);
         if (rk_bitset_init(&set, d.rows) != RK_OK) {
             ann_die("no memory");
         }

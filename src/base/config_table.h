@@ -3,9 +3,9 @@
  * Every setting, once: code, parsing, limits and docs/configuration.md all come from this table.
  *
  * X(id, key, type, default, min, max, flags, help)
- *   type   TEXT, LIST (comma separated), SECRET (never printed), CHOICE (help starts with "a|b|c:
- * "), BOOL, INT, FLOAT, SIZE (bytes; "512MiB", "8G" are accepted), DURATION (kept in ms; a bare
- *          number counts in the unit the key had before: see the flags), FLAGS as below
+ *   type   TEXT, LIST (comma separated), SECRET (never printed), CHOICE (help starts with
+ *          "a|b|c: "), BOOL, INT, FLOAT, SIZE (bytes; "512MiB", "8G" are accepted), DURATION (kept
+ *          in ms; a bare number counts in the unit the key had before: see the flags)
  *   min, max  of INT, FLOAT, SIZE (bytes) and DURATION (ms); both 0: no bounds
  *   flags  R  may be changed while the server runs
  *          N  accepted because configurations in the field carry it; has no effect here

@@ -2,8 +2,10 @@
 /*
  * The command line.
  *
- *   redkite run standalone [--config FILE] [--data DIR] [--listen ADDR:PORT] [--metrics
- * ADDR:PORT|none] [--wiring near|far] redkite version redkite help
+ *   redkite run standalone [--config FILE] [--data DIR] [--listen ADDR:PORT]
+ *                          [--metrics ADDR:PORT|none] [--set KEY=VALUE] [--wiring near|far]
+ *   redkite version
+ *   redkite help
  */
 #include <stdio.h>
 

@@ -22,7 +22,7 @@
 #define RK__CALL_TEXT         1536u  /* bytes of headers kept inside a call */
 #define RK__CALL_HEADERS      24u    /* headers kept inside a call */
 #define RK__CALL_BODY_KEEP    16384u /* a body buffer up to this is reused by the next call */
-#define RK__CALLS_KEEP          512u
+#define RK__CALLS_KEEP        512u
 
 typedef struct rk__core rk__core;
 typedef struct rk__sloop rk__sloop;

@@ -9,7 +9,9 @@
  *   4       2     version, 1
  *   6       2     zero
  *   8       8     timestamp, filled in under the log's ordering lock; 0 marks a record that was
- * never valid 16      8     collection id 24      ..    redkite.internal.AppendRequest
+ *                 never valid
+ *   16      8     collection id
+ *   24      ..    redkite.internal.AppendRequest
  *
  * Timestamps. The coordinator gives one before the append; the record gets the larger of that and
  * the newest given + 1, so that timestamps rise in the order of the log even when two appends
@@ -365,6 +367,7 @@ rk__sn_recover(void *self, const void *request, void *response, rk_ctx *ctx)
     }
     RK_LOG_I("streaming", "event=log_replayed records=%llu first_lsn=%llu",
              (unsigned long long)records, (unsigned long long)stats.first_lsn);
+    atomic_store(&node->replayed, true);
     rk__sn_truncate(node);
 out:
     rk_wal_reader_close(reader);

@@ -5,9 +5,9 @@
  *
  *   1. turn: active segments are assigned to the job; writes go on into new ones
  *   2. per channel: the column files and the file of deletes are written, then SaveFlush makes
- * segments, deletes and the new checkpoint part of the catalogue in one transaction
+ *      segments, deletes and the new checkpoint part of the catalogue in one transaction
  *   3. turn: deletes that are in files leave the buffer; segments nobody reads leave memory (a
- * loaded collection keeps them until the sealed copy serves, see view.c)
+ *      loaded collection keeps them until the sealed copy serves, see view.c)
  *
  * A failed job is tried again after a pause: nothing is lost meanwhile, the log still has it all.
  * What was written before the failure is kept in the job's answer from the first run, since objects
@@ -474,6 +474,9 @@ rk__sn_truncate(rk_streaming_node *node)
     rk_wal_stats stats;
     rk_err err = {0};
 
+    if (!atomic_load(&node->replayed)) {
+        return; /* records that recovery has not come to are in no collection's account yet */
+    }
     rk_mutex_lock(&node->lock);
     for (size_t i = 0; i < node->collections_len; i++) {
         rk__sn_collection *c = node->collections[i];

@@ -8,14 +8,16 @@
  * publish. Readers take `lock` for the time of copying references, never longer. So neither the
  * log, nor a query node, nor an allocation ever stands under a lock.
  *
- *   append:  ensure ids, reserve memory -> log (group commit; in its ordering lock the turn is
- * queued and the timestamp given)
+ *   append:  ensure ids, reserve memory
+ *            -> log (group commit; in its ordering lock the turn is queued and the timestamp given)
  *            -> wait for the turn -> apply -> publish applied_ts -> end the turn -> answer
- *   read:    wait for the turns a strong read must see -> lock, take references and applied_ts,
- * unlock -> search -> merge seal:    turn: active growing segments move to `flushing` with the
- * point of the log they cover -> background: write files, SaveFlush -> turn: checkpoint moves,
- * deletes that are in files are forgotten view:    turn: sealed segments join or leave what reads
- * use; the growing copies they replace go at the same moment
+ *   read:    wait for the turns a strong read must see
+ *            -> lock, take references and applied_ts, unlock -> search -> merge
+ *   seal:    turn: active growing segments move to `flushing` with the point of the log they cover
+ *            -> background: write files, SaveFlush
+ *            -> turn: checkpoint moves, deletes that are in files are forgotten
+ *   view:    turn: sealed segments join or leave what reads use; the growing copies they replace
+ *            go at the same moment
  */
 #ifndef RK_STREAMING_PRIVATE_H
 #define RK_STREAMING_PRIVATE_H
@@ -151,6 +153,8 @@ struct rk_streaming_node {
     _Atomic(uint64_t)
         last_ts; /* newest timestamp given; written under the log's ordering lock only */
     _Atomic(bool) stopping;
+    _Atomic(bool)
+        replayed; /* the log has been read whole: what is in memory tells what it may lose */
     _Atomic(uint32_t) busy; /* background jobs under way */
     _Atomic(uint64_t) next_job;
     uint64_t growing_bytes_max; /* a channel seals past this */
