@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inverted index over several windows of rows equals the scan of raw rows, bit for bit:
+ * filters, ranges, dropped query values, queries with terms nobody has, images, cancel, failing
+ * allocations.
+ */
+#include "index_testing.h"
+
+enum { ROWS = 30000, QUERIES = 12, K = 15 };
+
+static rk_code
+append(void *user, const void *data, size_t len, rk_err *err)
+{
+    RK_UNUSED(err);
+    rk_buf_append(user, data, len);
+    return RK_OK;
+}
+
+static void
+assert_same_as_scan(const rk_index *index, const rk_vectors *v, const uint8_t *query, size_t len,
+                    const rk_search_options *options)
+{
+    rk_hit hits[K];
+    rk_hit flat[K];
+    uint32_t n = 0;
+    uint32_t n_flat = 0;
+
+    assert_int_equal(rk_index_search(index, query, len, options, hits, &n, NULL), RK_OK);
+    assert_int_equal(rk_flat_search(v, 0, RK_METRIC_IP, query, len, options, flat, &n_flat, NULL),
+                     RK_OK);
+    assert_int_equal(n, n_flat);
+    for (uint32_t i = 0; i < n; i++) {
+        if (hits[i].row != flat[i].row || hits[i].score != flat[i].score) {
+            fail_msg("hit %u: row %u score %.9g, the scan has row %u score %.9g", i, hits[i].row,
+                     (double)hits[i].score, flat[i].row, (double)flat[i].score);
+        }
+    }
+}
+
+static void
+test_equals_scan(void **state)
+{
+    static const double densities[] = {1.0, 0.4, 0.01, 0.0005};
+    uint64_t *offsets = NULL;
+    uint64_t *query_offsets = NULL;
+    void *data = testing_sparse(ROWS, 3000, 60, 71, &offsets);
+    uint8_t *queries = testing_sparse(QUERIES, 3000, 25, 72, &query_offsets);
+    rk_vectors v = {RK_VEC_SPARSE, 0, ROWS, data, offsets};
+    rk_build_options build = {.metric = RK_METRIC_IP};
+    rk_arena *arena = rk_arena_new(0);
+    rk_index *built = NULL;
+    rk_index *opened = NULL;
+    rk_buf buf = {0};
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&built, RK_STR("SPARSE_WAND"), &v, &build, &err), RK_OK);
+    assert_int_equal(rk_index_save(built, append, &buf, &err), RK_OK);
+    char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
+    assert_non_null(image);
+    memcpy(image, buf.data, buf.len);
+    assert_int_equal(rk_index_open(&opened, (rk_str){image, buf.len}, &v, NULL, &err), RK_OK);
+    for (size_t d = 0; d < RK_COUNT(densities); d++) {
+        rk_bitset filter;
+        testing_filter(&filter, ROWS, densities[d], 80 + d);
+        for (size_t q = 0; q < QUERIES; q++) {
+            static const char *const drops[] = {"0", "0.3", "0.9"};
+            const uint8_t *query = queries + query_offsets[q];
+            size_t len = query_offsets[q + 1] - query_offsets[q];
+            for (size_t i = 0; i < RK_COUNT(drops); i++) {
+                rk_param drop = {RK_STR("drop_ratio_search"), rk_str_from(drops[i])};
+                rk_search_options options = {.k = K,
+                                             .params = {&drop, 1},
+                                             .filter = &filter,
+                                             .filter_count = rk_bitset_count(&filter),
+                                             .arena = arena};
+                assert_same_as_scan(built, &v, query, len, &options);
+                assert_same_as_scan(opened, &v, query, len, &options);
+                options.k = 1;
+                assert_same_as_scan(built, &v, query, len, &options);
+                options.k = K;
+                options.range = true;
+                options.radius = 4;
+                options.has_range_filter = true;
+                options.range_filter = 9;
+                assert_same_as_scan(built, &v, query, len, &options);
+                rk_arena_reset(arena);
+            }
+        }
+        rk_bitset_deinit(&filter);
+    }
+    /* Terms nobody has, and no terms at all: no hits. */
+    uint8_t lonely[8];
+    rk_search_options options = {.k = K, .arena = arena};
+    float one = 1;
+    rk_put_u32le(lonely, 4000000000u);
+    memcpy(lonely + 4, &one, 4);
+    assert_same_as_scan(built, &v, lonely, 8, &options);
+    assert_same_as_scan(built, &v, lonely, 0, &options);
+    rk_index_free(built);
+    rk_index_free(opened);
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_free(image);
+    rk_free(data);
+    rk_free(queries);
+    rk_free(offsets);
+    rk_free(query_offsets);
+}
+
+/* One strong term and many weak ones, so that weak terms are retired early and rows found by the
+ * strong one are scored whole. */
+static void
+test_weak_terms_are_retired(void **state)
+{
+    enum { N = 40000 };
+    uint64_t *offsets = rk_alloc((N + 1) * sizeof(*offsets));
+    rk_buf buf = {0};
+    rk_buf query = {0};
+    testing_rng rng = {73};
+    rk_arena *arena = rk_arena_new(0);
+
+    RK_UNUSED(state);
+    assert_non_null(offsets);
+    offsets[0] = 0;
+    for (size_t r = 0; r < N; r++) {
+        for (uint32_t t = 0; t < 20; t++) {
+            if (testing_uniform(&rng) < (t == 0 ? 0.01 : 0.3)) {
+                float w = (float)testing_uniform(&rng) * (t == 0 ? 100.0f : 1.0f);
+                uint32_t bits = 0;
+                memcpy(&bits, &w, 4);
+                rk_buf_u32le(&buf, t);
+                rk_buf_u32le(&buf, bits);
+            }
+        }
+        offsets[r + 1] = buf.len;
+    }
+    for (uint32_t t = 0; t < 20; t++) {
+        rk_buf_u32le(&query, t);
+        rk_buf_u32le(&query, 0x3f800000u + t * 1000);
+    }
+    rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+    rk_build_options build = {.metric = RK_METRIC_IP};
+    rk_index *index = NULL;
+    assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_INVERTED_INDEX"), &v, &build, NULL),
+                     RK_OK);
+    rk_search_options options = {.k = K, .arena = arena};
+    assert_same_as_scan(index, &v, query.data, query.len, &options);
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_buf_deinit(&query);
+    rk_free(offsets);
+}
+
+static void
+test_cancel_and_allocations(void **state)
+{
+    uint64_t *offsets = NULL;
+    void *data = testing_sparse(500, 300, 20, 74, &offsets);
+    rk_vectors v = {RK_VEC_SPARSE, 0, 500, data, offsets};
+    _Atomic(bool) cancel = true;
+    rk_build_options options = {.metric = RK_METRIC_IP, .cancel = &cancel};
+    rk_index *index = NULL;
+    rk_err err = {0};
+    int64_t at = 0;
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err),
+                     RK_ECANCELLED);
+    options.cancel = NULL;
+    for (;; at++) {
+        rk_alloc_fail_after(at);
+        rk_code code = rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err);
+        rk_alloc_fail_after(-1);
+        if (code == RK_OK) {
+            rk_index_free(index);
+            break;
+        }
+        assert_int_equal(code, RK_ENOMEM);
+        assert_true(at < 1000);
+    }
+    assert_true(at > 5);
+    rk_free(data);
+    rk_free(offsets);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equals_scan),
+        cmocka_unit_test(test_weak_terms_are_retired),
+        cmocka_unit_test(test_cancel_and_allocations),
+    };
+
+    rk_kernels_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
