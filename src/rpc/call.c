@@ -277,25 +277,33 @@ rk__call_body_append(rk_call *call, const uint8_t *data, size_t len)
 }
 
 bool
-rk__call_too_slow(rk_call *call, int64_t now_ns)
+rk__call_too_slow(rk_call *call, int64_t now_ns, uint32_t receiving)
 {
     rk__core *core = call->core;
     int64_t elapsed = now_ns - call->mark_ns;
     uint64_t rate = core->options.body_rate_min;
+    uint64_t came = call->conn->base.bytes_in - call->mark_in;
+    double wanted;
 
     if (!call->receiving || call->waiting || elapsed < core->header_ns) {
         return false;
     }
+    wanted = (double)rate * (double)elapsed * 1e-9;
+    /* A body that waits behind its neighbours on a busy connection is not slow; the connection is.
+     */
+    if ((double)(call->body_len - call->mark_bytes) < wanted && (double)came < wanted * receiving) {
+        return true;
+    }
     /* When others wait for the bytes it holds, a large message must get here within five minutes.
      */
-    if (atomic_load_explicit(&core->budget.waiters, memory_order_relaxed) > 0) {
-        rate = RK_MAX(rate, call->reserved / 300);
-    }
-    if ((double)(call->body_len - call->mark_bytes) < (double)rate * (double)elapsed * 1e-9) {
+    if (atomic_load_explicit(&core->budget.waiters, memory_order_relaxed) > 0 &&
+        (double)(call->body_len - call->mark_bytes) <
+            (double)(call->reserved / 300) * (double)elapsed * 1e-9) {
         return true;
     }
     call->mark_ns = now_ns;
     call->mark_bytes = call->body_len;
+    call->mark_in = call->conn->base.bytes_in;
     return false;
 }
 

@@ -117,6 +117,7 @@ on_head(rk__sconn *conn)
     h1->last |= !call->keep_alive;
     call->receiving = true;
     call->mark_ns = rk__loop_now(conn->base.loop);
+    call->mark_in = conn->base.bytes_in;
     if (!parser->has_body) {
         return;
     }
@@ -252,6 +253,7 @@ void
 rk__h1_granted(rk__sconn *conn, rk_call *call)
 {
     call->mark_ns = rk__loop_now(conn->base.loop);
+    call->mark_in = conn->base.bytes_in;
     if (!rk__call_body_reserve(call, (size_t)call->content_length)) {
         refuse(conn, 507, "no memory for the body");
         return;
@@ -453,7 +455,7 @@ rk__h1_sweep(rk__sconn *conn, int64_t now_ns)
         rk__conn_doom(&conn->base);
     } else if (conn->phase_deadline_ns != 0 && now_ns >= conn->phase_deadline_ns) {
         refuse(conn, 408, "the request head took too long");
-    } else if (h1->call && rk__call_too_slow(h1->call, now_ns)) {
+    } else if (h1->call && rk__call_too_slow(h1->call, now_ns, 1)) {
         refuse(conn, 408, "the request body arrived too slowly");
     }
 }

@@ -176,6 +176,7 @@ on_request_head(rk__sconn *conn, rk_call *call, bool ended)
     call->remote_ended = ended;
     call->grpc = rk__grpc_is_content_type(call->content_type);
     call->mark_ns = now_of(conn);
+    call->mark_in = conn->base.bytes_in;
     call->receiving = true;
     if (call->refused_header) {
         rk__call_fail_early(call, 8, 431, "the request headers are too large");
@@ -280,6 +281,7 @@ rk__h2_granted(rk__sconn *conn, rk_call *call)
     size_t have = call->body_len;
 
     call->mark_ns = now_of(conn);
+    call->mark_in = conn->base.bytes_in;
     call->mark_bytes = have;
     if (!open_window(conn, call, size)) {
         return;
@@ -638,6 +640,7 @@ rk__h2_sweep(rk__sconn *conn, int64_t now_ns)
 {
     rk__h2 *h2 = conn->h2;
     rk__core *core = conn->core;
+    uint32_t receiving = 0;
     rk_call *next;
 
     if (conn->phase_deadline_ns != 0 && now_ns >= conn->phase_deadline_ns) {
@@ -649,9 +652,12 @@ rk__h2_sweep(rk__sconn *conn, int64_t now_ns)
         rk__conn_doom(&conn->base);
         return;
     }
+    for (const rk_call *call = conn->calls; call; call = call->next) {
+        receiving += call->receiving ? 1 : 0;
+    }
     for (rk_call *call = conn->calls; call; call = next) {
         next = call->next;
-        if (rk__call_too_slow(call, now_ns)) {
+        if (rk__call_too_slow(call, now_ns, receiving)) {
             rk__call_fail_early(call, 14, 408, "the request body arrived too slowly");
         }
     }

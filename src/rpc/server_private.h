@@ -147,7 +147,8 @@ struct rk_call {
     size_t held_conn;  /* bytes whose connection window is held back */
     int64_t mark_ns;   /* start of the current body rate window */
     size_t mark_bytes;
-    uint64_t unsent; /* of the answer, counted in the connection's output_bytes */
+    uint64_t mark_in; /* the connection's bytes_in then */
+    uint64_t unsent;  /* of the answer, counted in the connection's output_bytes */
 
     /* text */
     rk__header *headers; /* |headers_own| or heap */
@@ -229,8 +230,8 @@ rk__sconn_leave(rk__sconn *conn); /* server stops: finish what is in flight, tak
 void rk__sconn_answer(rk__sconn *conn, rk_call *call);
 /* The budget granted a waiting call. */
 void rk__sconn_granted(rk__sconn *conn, rk_call *call);
-/* Whether the body of |call| came too slowly at |now_ns|. */
-bool rk__call_too_slow(rk_call *call, int64_t now_ns);
+/* Whether the body of |call| came too slowly; |receiving| bodies share its connection. */
+bool rk__call_too_slow(rk_call *call, int64_t now_ns, uint32_t receiving);
 
 /* HTTP/1.1 */
 bool rk__h1_begin(rk__sconn *conn);

@@ -99,7 +99,7 @@ static void
 test_tcp(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     rk_rpc_client *client;
     rk_rpc_stats stats;
 
@@ -120,7 +120,7 @@ static void
 test_unix_and_loops(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo, second;
+    static echo_server echo, second;
     rk_rpc_client *clients[8];
     char address[128];
     rk_err err = {0};
@@ -201,7 +201,7 @@ test_tls(void **state)
 {
     char cert[128], key[128], ca[128];
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     rk_rpc_client *client;
     const char *address;
 
@@ -261,7 +261,7 @@ test_errors(void **state)
     static const char *const headers[] = {"x-one", "1", "authorization", "Bearer abc", NULL};
     static char long_text[1500];
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     rk_rpc_client *client;
     rk_arena *arena = rk_arena_new(0);
     rk_str reply;
@@ -302,7 +302,7 @@ static void
 test_deadline_and_cancel(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     rk_rpc_client *client;
     rk_err err = {0};
     int64_t began;
@@ -369,7 +369,7 @@ static void
 test_concurrent(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     caller callers[THREADS];
     rk_rpc_client *client;
 
@@ -391,6 +391,83 @@ test_concurrent(void **state)
     echo_stop(&echo);
 }
 
+static void
+run_one(void *arg)
+{
+    caller *c = arg;
+    rk_err err = {0};
+
+    c->code = call_once(c->client, c->path, "one", in_ms(60000), &err);
+}
+
+/* As many calls as one connection may carry, all in flight at once. */
+static void
+test_thousand(void **state)
+{
+    static caller callers[GATHER];
+    static echo_server echo;
+    rk_rpc_server_options options;
+    rk_rpc_client *client;
+
+    RK_UNUSED(state);
+    rk_rpc_server_options_init(&options);
+    echo_start(&echo, &options);
+    client = client_to(rk_rpc_server_address(echo.server));
+    for (int i = 0; i < GATHER; i++) {
+        callers[i] = (caller){.client = client, .path = "/t/Gather", .code = RK_EUNEXPECTED};
+        assert_int_equal(rk_thread_start(&callers[i].thread, "one", run_one, &callers[i]), RK_OK);
+    }
+    for (int i = 0; i < GATHER; i++) {
+        rk_thread_join(callers[i].thread);
+        assert_int_equal(callers[i].code, RK_OK);
+    }
+    rk_rpc_client_free(client);
+    echo_stop(&echo);
+}
+
+/* More calls than the server takes at once: the rest wait in the client, and may time out there. */
+static void
+test_stream_limit(void **state)
+{
+    caller holders[3], callers[20];
+    rk_rpc_server_options options;
+    static echo_server echo;
+    rk_rpc_client *client;
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    rk_rpc_server_options_init(&options);
+    options.streams_max = 3;
+    echo_start(&echo, &options);
+    client = client_to(rk_rpc_server_address(echo.server));
+    for (size_t i = 0; i < RK_COUNT(holders); i++) {
+        holders[i] = (caller){.client = client, .code = RK_EUNEXPECTED};
+        assert_int_equal(rk_thread_start(&holders[i].thread, "holder", run_holder, &holders[i]),
+                         RK_OK);
+    }
+    while (atomic_load(&echo.held) < 3) {
+        usleep(1000);
+    }
+    assert_int_equal(call_once(client, "/t/Echo", "no room", in_ms(100), &err), RK_EDEADLINE);
+    for (size_t i = 0; i < RK_COUNT(callers); i++) {
+        callers[i] = (caller){.client = client, .path = "/t/Echo"};
+        assert_int_equal(rk_thread_start(&callers[i].thread, "caller", run_caller, &callers[i]),
+                         RK_OK);
+    }
+    usleep(50000);
+    atomic_store(&echo.release, true);
+    for (size_t i = 0; i < RK_COUNT(callers); i++) {
+        rk_thread_join(callers[i].thread);
+        assert_int_equal(callers[i].failed, 0);
+    }
+    for (size_t i = 0; i < RK_COUNT(holders); i++) {
+        rk_thread_join(holders[i].thread);
+        assert_int_equal(holders[i].code, RK_OK);
+    }
+    rk_rpc_client_free(client);
+    echo_stop(&echo);
+}
+
 /* Large messages under a budget that holds two of them: every call finishes. */
 static void
 run_large(void *arg)
@@ -407,7 +484,7 @@ static void
 test_budget(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     caller callers[12];
     rk_rpc_client *clients[3];
     rk_rpc_stats stats;
@@ -443,7 +520,7 @@ static void
 test_reconnect(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     rk_rpc_client *client;
     char address[64];
     rk_err err = {0};
@@ -473,7 +550,7 @@ static void
 test_drain(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     caller holder;
 
     RK_UNUSED(state);
@@ -547,11 +624,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tcp),        cmocka_unit_test(test_unix_and_loops),
-        cmocka_unit_test(test_tls),        cmocka_unit_test(test_tls_files),
-        cmocka_unit_test(test_errors),     cmocka_unit_test(test_deadline_and_cancel),
-        cmocka_unit_test(test_concurrent), cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_reconnect),  cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_tcp),          cmocka_unit_test(test_unix_and_loops),
+        cmocka_unit_test(test_tls),          cmocka_unit_test(test_tls_files),
+        cmocka_unit_test(test_errors),       cmocka_unit_test(test_deadline_and_cancel),
+        cmocka_unit_test(test_concurrent),   cmocka_unit_test(test_thousand),
+        cmocka_unit_test(test_stream_limit), cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_reconnect),    cmocka_unit_test(test_drain),
         cmocka_unit_test(test_no_server),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

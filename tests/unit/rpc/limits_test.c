@@ -76,7 +76,7 @@ static void
 test_silence(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     int fds[4];
 
@@ -105,7 +105,7 @@ static void
 test_slow_http1(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     int fd;
 
@@ -135,7 +135,7 @@ test_http1_splits(void **state)
         "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
         "GET /last?q HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     char *answer;
     int fd;
@@ -183,7 +183,7 @@ test_http1_details(void **state)
         {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "x-echo: yes\r\n"},
     };
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     char *answer;
 
@@ -214,7 +214,7 @@ test_pipelining(void **state)
     static char all[REQUESTS * 64];
     static char answers[REQUESTS * 256];
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     size_t len = 0, got;
     bool ended;
     int fd;
@@ -292,7 +292,7 @@ check_flood(const uint8_t *frames, size_t len)
 {
     static uint8_t answer[1 << 20];
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     uint32_t code = 0;
     bool ended = false;
     size_t n;
@@ -356,7 +356,7 @@ test_polite_pings(void **state)
 {
     uint8_t frames[9 + 8], answer[64];
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     int fd;
 
@@ -380,7 +380,7 @@ test_slow_grpc_body(void **state)
     static uint8_t bytes[4096], answer[4096];
     rk_rpc_server_options options;
     rk_rpc_stats stats;
-    echo_server echo;
+    static echo_server echo;
     size_t len, n;
     uint32_t code;
     bool ended;
@@ -414,7 +414,7 @@ test_reader_that_stops(void **state)
 {
     rk_rpc_server_options options;
     rk_rpc_stats stats;
-    echo_server echo;
+    static echo_server echo;
     int small = 4096;
     int64_t until;
     int fd;
@@ -446,7 +446,7 @@ static void
 test_connection_limit(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     bool ended;
     int fds[6];
 
@@ -475,7 +475,7 @@ static void
 test_no_descriptors(void **state)
 {
     rk_rpc_server_options options;
-    echo_server echo;
+    static echo_server echo;
     struct rlimit before, tight;
     int fds[64];
     int n = 0;

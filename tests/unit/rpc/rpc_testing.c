@@ -62,6 +62,21 @@ run_later(void *arg)
     echo_reply(call);
 }
 
+/* Answers when all are there, so that GATHER calls are in flight at once. */
+static void
+gather(echo_server *echo, rk_call *call)
+{
+    bool full;
+
+    rk_mutex_lock(&echo->lock);
+    echo->gathered[echo->gathered_len++] = call;
+    full = echo->gathered_len == GATHER;
+    rk_mutex_unlock(&echo->lock);
+    for (int i = 0; full && i < GATHER; i++) {
+        echo_reply(echo->gathered[i]);
+    }
+}
+
 static void
 on_grpc(void *user, rk_call *call)
 {
@@ -71,6 +86,8 @@ on_grpc(void *user, rk_call *call)
     echo->deadline_ns = rk_call_deadline_ns(call);
     if (rk_str_is(path, "/t/Echo")) {
         echo_reply(call);
+    } else if (rk_str_is(path, "/t/Gather")) {
+        gather(echo, call);
     } else if (rk_str_is(path, "/t/Later") || rk_str_is(path, "/t/Hold")) {
         later *work = rk_alloc(sizeof(*work));
         assert_non_null(work);
@@ -120,6 +137,7 @@ echo_start(echo_server *echo, rk_rpc_server_options *options)
 
     memset(echo, 0, sizeof(*echo));
     assert_int_equal(rk_pool_new(&echo->pool, &pool), RK_OK);
+    rk_mutex_init(&echo->lock, "test.echo", 10);
     options->on_grpc = on_grpc;
     options->on_http = on_http;
     options->user = echo;
@@ -136,6 +154,7 @@ echo_stop(echo_server *echo)
     rk_pool_stop(echo->pool);
     rk_pool_free(echo->pool);
     rk_rpc_server_free(echo->server);
+    rk_mutex_deinit(&echo->lock);
 }
 
 /* ---- files ---- */

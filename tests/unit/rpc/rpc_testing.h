@@ -12,13 +12,19 @@
 #include "rpc/rpc.h"
 #include "unit_test.h"
 
+#define GATHER 1000
+
 typedef struct echo_server {
     rk_rpc_server *server;
     rk_pool *pool;
     _Atomic int held;      /* /t/Hold calls inside */
     _Atomic int cancelled; /* of those, ended by cancellation */
     _Atomic bool release;
-    int64_t deadline_ns; /* of the last call */
+    _Atomic int64_t deadline_ns; /* of the last call */
+    rk_mutex lock;
+    rk_call
+        *gathered[GATHER]; /* /t/Gather calls wait here until there are GATHER; guarded by |lock| */
+    int gathered_len;
 } echo_server;
 
 /* |options|.listen and so on are set by the caller; handlers are filled in here. */
