@@ -205,6 +205,21 @@ put_results(rk__req *req, const rk__entry *entry, const rk__search_params *p, rk
 
 /* ---- the call ---- */
 
+/* A page of an iterator may be longer than the ef that its user chose for one search: such an ef is
+ * dropped. */
+static void
+drop_small_ef(pb_common_KeyValuePair_list *params, int64_t k)
+{
+    for (size_t i = 0; i < params->n; i++) {
+        int64_t ef = 0;
+        if (rk_str_is(params->data[i]->key, "ef") && rk_str_to_i64(params->data[i]->value, &ef) &&
+            ef > 0 && ef < k) {
+            params->data[i] = params->data[--params->n];
+            return;
+        }
+    }
+}
+
 static rk_code
 put_predicate(const pb_milvus_SearchRequest *in, pb_rk_Predicate *predicate, rk_arena *arena)
 {
@@ -274,6 +289,9 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
     request.metric = (int32_t)metric;
     request.topk = (uint32_t)(p.topk + p.offset);
     request.offset = (uint32_t)p.offset;
+    if (p.iterator) {
+        drop_small_ef(&p.params, p.topk);
+    }
     request.params = p.params;
     request.output_field_ids = rk__outputs_ids(&outputs, arena);
     request.query_type = (int32_t)field->type;

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/slice.h"
+
 #define CODE_ROW(id, public_number, legacy_code, grpc_code, http_code, flag_bits, base_text)       \
     {#id, base_text, public_number, legacy_code, grpc_code, http_code, flag_bits},
 
@@ -109,12 +111,30 @@ append_text(char *out, size_t len, size_t cap, const char *more)
     return cut ? cut_at_character(out, len + more_len) : len + more_len;
 }
 
+/* Bytes that are no UTF-8 become '?': a sentence may quote what a client sent, and clients refuse a
+ * reply whose text is ill-formed. */
+static void
+mend_utf8(char *text, size_t len)
+{
+    size_t from = 0;
+
+    while (from < len) {
+        size_t at = rk_utf8_invalid_at((rk_str){text + from, len - from});
+        if (at == SIZE_MAX) {
+            return;
+        }
+        text[from + at] = '?';
+        from += at + 1;
+    }
+}
+
 static rk_code
 store(rk_err *err, rk_code code, const char *text, size_t len)
 {
     err->code = code;
     err->input = (rk_code_get_info(code)->flags & RK_F_INPUT) != 0;
     memcpy(err->text, text, len + 1);
+    mend_utf8(err->text, len);
     return code;
 }
 

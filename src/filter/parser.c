@@ -111,7 +111,11 @@ syntax_error(parser *p)
     if (p->token.kind == TK_EOF) {
         return rk__fail(p->c, "line %u:%u mismatched input '<EOF>'", line, column);
     }
-    rk_str word = rk__span(p->c, p->token.start, p->token.end);
+    uint32_t end = p->token.end;
+    while (p->token.kind == TK_BAD && end < text.len && ((uint8_t)text.data[end] & 0xC0) == 0x80) {
+        end++; /* the whole character, not its first byte */
+    }
+    rk_str word = rk__span(p->c, p->token.start, end);
     if (p->token.kind == TK_BAD) {
         return rk__fail(p->c, "line %u:%u token recognition error at: '%.*s'", line, column,
                         RK__SHORT(word));

@@ -97,6 +97,14 @@ rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request, rk_sch
     return RK_OK;
 }
 
+bool
+rk_query_plan_is_unbounded(const rk_query_plan *plan)
+{
+    const rk__predicate *p = &plan->predicate;
+    return !plan->count_only && plan->limit == 0 && !p->filter && !p->nothing && !p->bound &&
+           !p->exact;
+}
+
 /* ---- cursors ---- */
 
 typedef struct ordered_row {

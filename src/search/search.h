@@ -37,6 +37,9 @@ RK_MUST_CHECK rk_code rk_search_merge(const rk_search_plan *plan,
 
 RK_MUST_CHECK rk_code rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request,
                                         rk_schema *schema, rk_arena *arena, rk_err *err);
+/* True when it asks for the fields of every row without a limit, in whatever words: empty, `true`,
+ * `1 == 1`. */
+bool rk_query_plan_is_unbounded(const rk_query_plan *plan);
 /* Rows in primary key order, at most offset + limit of them (or just the count), with output
  * fields, keys and timestamps. */
 RK_MUST_CHECK rk_code rk_query_run(const rk_query_plan *plan, rk_segment *const *segs,

@@ -108,7 +108,11 @@ search_target(const run *r, const rk__target *t, size_t first, size_t n, rk_hit 
         rk_index_get_info(index, &info);
     }
     if (held && info.metric == r->plan->metric) {
-        code = search_index(r, index, &options, first, n, hits, counts);
+        /* against the window asked for, not what is left of it in this segment */
+        code = rk_index_check_search(rk_str_from(info.kind), options.params, r->plan->topk, r->err);
+        if (code == RK_OK) {
+            code = search_index(r, index, &options, first, n, hits, counts);
+        }
     } else {
         code = search_flat(r, t, &options, first, n, hits, counts);
     }

@@ -303,6 +303,10 @@ query_once(rk__sn_collection *c, const void *request, void *response, rk_ctx *ct
 
     RK_RET(snapshot_take(&s, c, req->scope, ctx));
     RK_ERR(rk_query_plan_new(&plan, req, s.schema, ctx->arena, ctx->err));
+    if (rk_query_plan_is_unbounded(plan)) {
+        code = rk_fail_tail(ctx->err, RK_EINVAL, "empty expression should be used with limit");
+        goto out;
+    }
     parts[0] = RK_ARENA_NEW(ctx->arena, pb_rk_QueryResponse);
     if (!parts[0]) {
         code = rk__sn_no_memory(ctx->err);

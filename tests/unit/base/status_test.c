@@ -69,6 +69,20 @@ long_sentence_is_cut_at_a_character(void **state)
     }
 }
 
+static void
+ill_formed_bytes_are_mended(void **state)
+{
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    rk_fail(&err, RK_EINVAL, "name '%s'", "a\xC3\xFFz\xE2\x82");
+    assert_string_equal(err.text, "name 'a??z??'");
+    rk_fail_tail(&err, RK_EINVAL, "%s", "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80");
+    assert_string_equal(err.text, "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80: invalid parameter");
+    rk_err_wrap(&err, "%s", "\x80");
+    assert_int_equal(err.text[0], '?');
+}
+
 int
 main(void)
 {
@@ -76,6 +90,7 @@ main(void)
         cmocka_unit_test(rows_match_codes),
         cmocka_unit_test(sentences),
         cmocka_unit_test(long_sentence_is_cut_at_a_character),
+        cmocka_unit_test(ill_formed_bytes_are_mended),
     };
     return cmocka_run_group_tests_name("status", tests, NULL, NULL);
 }
