@@ -5,6 +5,8 @@ import pymilvus
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from redkite_server import wait_until
+
 CLIENT_3 = int(pymilvus.__version__.split(".")[0]) >= 3
 
 
@@ -64,6 +66,11 @@ def check_error(call, *patterns, code=None):
 
 def is_loaded(client, name):
     return "Loaded" in str(client.get_load_state(name)["state"])
+
+
+def wait_indexed(client, name, index, rows):
+    """Until |rows| rows of the index are built."""
+    wait_until(lambda: int(client.describe_index(name, index)["indexed_rows"]) == rows, what="index of %d rows" % rows)
 
 
 def ids_where(client, name, expr, key="id", **options):

@@ -9,10 +9,12 @@ Environment: REDKITE_WIRING (default "near,far"), RK_TEST_ONLY (run the cases wh
 RK_TEST_LONG (1: long parts too).
 """
 import itertools
+import logging
 import os
 import sys
 import time
 import traceback
+import warnings
 
 from redkite_server import Server
 
@@ -80,9 +82,16 @@ class Context:
                        if not s.alive())
 
 
-def shorten_client_polling():
-    """The client sleeps 0.5 s before it asks again whether an index is built; tests have no time for that."""
+def quicken_client():
+    """
+    The client sleeps 0.5 s before it asks again whether an index is built, and logs every error that a test provokes;
+    tests have no time for the one and no use for the other.
+    """
     import pymilvus.client.grpc_handler as handler
+    import pymilvus.decorators as decorators
+
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
 
     class QuickTime:
         def __getattr__(self, name):
@@ -93,10 +102,11 @@ def shorten_client_polling():
             time.sleep(min(seconds, 0.01))
 
     handler.time = QuickTime()
+    decorators.time = QuickTime()
 
 
 def run(suite):
-    shorten_client_polling()
+    quicken_client()
     only = os.environ.get("RK_TEST_ONLY", "")
     wirings = [w for w in os.environ.get("REDKITE_WIRING", "near,far").split(",") if w]
     passed = 0

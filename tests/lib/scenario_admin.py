@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collections, indexes, loading, statistics and versions: the traps of the protocol, one by one."""
-import time
-
 import numpy as np
 from pymilvus import DataType
 
-from helpers import check_error, count, create, index_of, is_loaded, schema_of
+from helpers import check_error, count, create, index_of, is_loaded, schema_of, wait_indexed
 from runner import case
 
 D = DataType
@@ -213,13 +211,8 @@ def index_is_built_over_flushed_rows(t):
     for part in range(3):
         c.insert(name, [{"id": part * 500 + i, "v": rng.random(4)} for i in range(500)])
         c.flush(name)
-    end = time.monotonic() + 20
-    while True:
-        d = c.describe_index(name, "v")
-        if int(d["indexed_rows"]) == 1500:
-            break
-        assert time.monotonic() < end, d
-        time.sleep(0.05)
+    wait_indexed(c, name, "v", 1500)
+    d = c.describe_index(name, "v")
     assert d["state"] == "Finished" and int(d["total_rows"]) == 1500 and int(d["pending_index_rows"]) == 0, d
     assert len(c.search(name, data=[[0.5] * 4], limit=100)[0]) == 100
 

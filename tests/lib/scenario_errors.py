@@ -3,7 +3,7 @@
 import numpy as np
 from pymilvus import CollectionSchema, DataType, FieldSchema
 
-from helpers import check_error, count, create, index_of, schema_of
+from helpers import check_error, count, create, index_of, schema_of, wait_indexed
 from runner import case
 
 D = DataType
@@ -122,8 +122,7 @@ def index_parameters(t):
     refused("i", "IVF_FLAT", "L2", {"nlist": 8}, "data type Int8Vector can't build with this index IVF_FLAT")
     refused("b", "HNSW", "L2", {"M": 8, "efConstruction": 20}, "binary vector index does not support metric type: L2")
     refused("v", "BIN_FLAT", "L2", {}, "can't build with this index BIN_FLAT")
-    refused("b", "BIN_IVF_FLAT", "SUBSTRUCTURE", {"nlist": 8},
-            "metric type SUBSTRUCTURE not found or not supported, supported: [HAMMING JACCARD]")
+    refused("b", "BIN_IVF_FLAT", "SUBSTRUCTURE", {"nlist": 8}, "SUBSTRUCTURE")
     refused("v", "HNSW_SQ", "L2", {"M": 8, "efConstruction": 20}, "HNSW_SQ")
     for bad, text in (("1x", "Invalid index name: 1x. The first character of a index name must be an underscore or letter."),
                       ("a b", "Invalid index name: a b. Index name can only contain numbers, letters, and underscores.")):
@@ -188,6 +187,7 @@ def searches(t):
                                                                       ("b", "BIN_FLAT", "HAMMING", {})])
     c.insert(name, [{"id": i, "v": [i, 1, 2, 3], "b": bytes([i % 256])} for i in range(2000)])
     c.flush(name)
+    wait_indexed(c, name, "v", 2000)
     query = [[1, 1, 2, 3]]
 
     def refused(*texts, code=None, data=query, anns_field="v", limit=3, **options):
@@ -211,6 +211,14 @@ def searches(t):
     c.search(name, data=query, anns_field="v", limit=3, search_params={"hints": "iterative_filter", "params": {"unknown": 5}})
     assert len(c.search(name, data=query, anns_field="v", limit=2000, search_params={"params": {"ef": 2000}})[0]) == 2000
     assert len(c.search(name, data=query * 100, anns_field="v", limit=3)) == 100
+    # the window is what ef is held against, and only where a graph is searched
+    refused("ef(12) should be larger than k(13)", limit=10, search_params={"offset": 3, "params": {"ef": 12}})
+    assert len(c.search(name, data=query, anns_field="v", limit=10, search_params={"offset": 3, "params": {"ef": 13}})[0]) == 10
+    pages = c.search_iterator(name, data=query, anns_field="v", batch_size=100, limit=300,
+                              search_params={"metric_type": "L2", "params": {"ef": 20}})
+    seen = [len(pages.next()) for _ in range(3)]
+    pages.close()
+    assert seen == [100, 100, 100], seen
 
 
 @case

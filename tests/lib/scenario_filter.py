@@ -222,6 +222,8 @@ def table_of_invalid_expressions(t):
 @case
 def always_true_needs_a_limit(t):
     name, rows = filled(t)
+    for expr in ("n > 1 or true", "not false", '"a" == "a"', "id >= 0 || 1 < 2"):
+        check_error(lambda: t.client.query(name, filter=expr, output_fields=["id"]), "empty expression should be used with limit")
     for expr in ("", "  ", "true", "1 == 1"):
         check_error(lambda: t.client.query(name, filter=expr, output_fields=["id"]),
                     "empty expression should be used with limit")

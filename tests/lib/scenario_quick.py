@@ -108,7 +108,8 @@ def a_key_inserted_twice_counts_once(t):
     c.create_collection(name, dimension=2, metric_type="L2", consistency_level="Strong")
     c.insert(name, [{"id": 1, "vector": [0, 0], "v": "old"}])
     c.insert(name, [{"id": 1, "vector": [1, 1], "v": "new"}])
-    assert c.query(name, filter="id == 1", output_fields=["v"]) == [{"id": 1, "v": "new"}]
+    rows = c.query(name, filter="id == 1", output_fields=["v"])
+    assert list(rows) == [{"id": 1, "v": "new"}], rows
     found = hits_of(c.search(name, data=[[0, 0]], limit=10)[0])
     assert [k for k, _ in found] == [1], found
 

@@ -3,13 +3,10 @@
 # The scenarios of tests/lib through the official Python client, pymilvus 2.6, in both wirings.
 set -eu
 cd "$(dirname "$0")/../.."
-name=pymilvus-2.6
-status=0
-python=$(scripts/venv "$name" "tests/$name/requirements.txt" 2>/tmp/$$.venv) || status=$?
-if [ "$status" -ne 0 ]; then
-    echo "SUITE $name: skipped: $(tail -1 /tmp/$$.venv)"
-    rm -f /tmp/$$.venv
+reasons=$(mktemp)
+trap 'rm -f "$reasons"' EXIT
+if ! python=$(scripts/venv pymilvus-2.6 tests/pymilvus-2.6/requirements.txt 2>"$reasons"); then
+    echo "SUITE pymilvus-2.6: skipped: $(tail -1 "$reasons")"
     exit 0
 fi
-rm -f /tmp/$$.venv
-exec "$python" tests/lib/run_pymilvus.py "$name"
+"$python" tests/lib/run_pymilvus.py pymilvus-2.6
