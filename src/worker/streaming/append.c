@@ -322,13 +322,27 @@ replay_record(rk_streaming_node *node, uint64_t lsn, rk_str record, rk_ctx *ctx)
         rk__sn_turn_wait(c, &turn);
         code = rk__sn_apply(c, req, turn.ts, lsn, reserved, true, ctx);
         rk__sn_turn_end(c, &turn);
-        if (code == RK_OK && rk__sn_wants_seal(c)) {
-            rk__sn_seal_soon(c);
-        }
     }
 out:
     rk__sn_unref(c);
     return code;
+}
+
+/*
+ * Nothing is sealed while the log is read: a collection's applied position starts at the newest
+ * checkpoint of its channels, so a job made before the replay has passed that point would claim
+ * records that a channel with an older checkpoint has not seen again yet.
+ */
+static void
+seal_what_is_full(rk_streaming_node *node)
+{
+    rk_mutex_lock(&node->lock);
+    for (size_t i = 0; i < node->collections_len; i++) {
+        if (rk__sn_wants_seal(node->collections[i])) {
+            rk__sn_seal_soon(node->collections[i]);
+        }
+    }
+    rk_mutex_unlock(&node->lock);
 }
 
 rk_code
@@ -368,6 +382,7 @@ rk__sn_recover(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_LOG_I("streaming", "event=log_replayed records=%llu first_lsn=%llu",
              (unsigned long long)records, (unsigned long long)stats.first_lsn);
     atomic_store(&node->replayed, true);
+    seal_what_is_full(node);
     rk__sn_truncate(node);
 out:
     rk_wal_reader_close(reader);

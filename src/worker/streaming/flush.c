@@ -169,7 +169,7 @@ rk__sn_seal_soon(rk__sn_collection *c)
 {
     rk_streaming_node *node = c->node;
 
-    if (atomic_load(&node->stopping)) {
+    if (atomic_load(&node->stopping) || !atomic_load(&node->replayed)) {
         return;
     }
     atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
