@@ -8,6 +8,9 @@
  * goes to work. A due task is taken before queued ones. Queued and delayed tasks count against the
  * same bound. Tasks run without the lock. A new thread is started when a task arrives, no worker is
  * idle and the limit allows; if it cannot be started and others exist, the task waits for them.
+ *
+ * The scheduler's seam: a manual pool has no threads; its owner runs the tasks one by one on a
+ * clock of its choice, so a test decides what happens in which order.
  */
 #include <stdio.h>
 #include <sys/resource.h>
@@ -34,6 +37,8 @@ struct rk_pool {
     unsigned threads_max;
     uint32_t queue_len_max;
     int nice;
+    bool manual;           /* no threads: rk_pool_step() runs the tasks */
+    const rk_clock *clock; /* when delayed tasks are due */
 
     rk_mutex lock; /* guards all below */
     rk_cond work;
@@ -58,10 +63,9 @@ struct rk_pool {
 };
 
 static int64_t
-now_ns(void)
+now_ns(const rk_pool *pool)
 {
-    const rk_clock *clock = rk_clock_real();
-    return clock->monotonic_ns(clock->self);
+    return pool->clock->monotonic_ns(pool->clock->self);
 }
 
 static void
@@ -147,7 +151,7 @@ heap_pop_locked(rk_pool *pool)
 static bool
 take_locked(rk_pool *pool, task *out)
 {
-    if (pool->heap_len > 0 && !pool->stopping && pool->heap[0].due_ns <= now_ns()) {
+    if (pool->heap_len > 0 && !pool->stopping && pool->heap[0].due_ns <= now_ns(pool)) {
         *out = heap_pop_locked(pool);
     } else if (pool->ring_len > 0) {
         *out = pool->ring[pool->ring_head];
@@ -222,6 +226,9 @@ wake_locked(rk_pool *pool)
 {
     unsigned wanted = pool->ring_len + (pool->heap_len > 0 ? 1u : 0u);
 
+    if (pool->manual) {
+        return true;
+    }
     if (pool->idle > 0) {
         rk_cond_signal(&pool->work);
     }
@@ -248,6 +255,8 @@ rk_pool_new(rk_pool **out, const rk_pool_options *options)
     pool->threads_max = RK_MIN(RK_MAX(options->threads, 1u), POOL_THREADS_MAX);
     pool->queue_len_max = RK_MIN(RK_MAX(options->queue_len_max, 1u), UINT32_C(1) << 24);
     pool->nice = options->nice;
+    pool->manual = options->manual;
+    pool->clock = options->manual && options->clock ? options->clock : rk_clock_real();
     pool->threads = rk_alloc_zero(pool->threads_max, sizeof(*pool->threads));
     if (!pool->threads) {
         rk_free(pool);
@@ -302,7 +311,7 @@ rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *), void *
     bool earliest;
 
     if (__builtin_mul_overflow(RK_MAX(delay_ms, 0), INT64_C(1000000), &delay_ns) ||
-        __builtin_add_overflow(now_ns(), delay_ns, &due_ns)) {
+        __builtin_add_overflow(now_ns(pool), delay_ns, &due_ns)) {
         due_ns = INT64_MAX; /* some 292 years: never */
     }
     rk_mutex_lock(&pool->lock);
@@ -323,6 +332,37 @@ rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *), void *
 out:
     rk_mutex_unlock(&pool->lock);
     return code;
+}
+
+bool
+rk_pool_step(rk_pool *pool)
+{
+    task next;
+    bool found;
+
+    RK_ASSERT(pool->manual);
+    rk_mutex_lock(&pool->lock);
+    found = take_locked(pool, &next);
+    rk_mutex_unlock(&pool->lock);
+    if (found) {
+        next.fn(next.arg);
+    }
+    return found;
+}
+
+int64_t
+rk_pool_next_due_ns(rk_pool *pool)
+{
+    int64_t due_ns = INT64_MAX;
+
+    rk_mutex_lock(&pool->lock);
+    if (pool->ring_len > 0) {
+        due_ns = now_ns(pool);
+    } else if (pool->heap_len > 0) {
+        due_ns = pool->heap[0].due_ns;
+    }
+    rk_mutex_unlock(&pool->lock);
+    return due_ns;
 }
 
 uint32_t
@@ -348,6 +388,8 @@ rk_pool_stop(rk_pool *pool)
     rk_mutex_unlock(&pool->lock);
     for (unsigned i = 0; join && i < started; i++) {
         rk_thread_join(pool->threads[i]);
+    }
+    while (join && pool->manual && rk_pool_step(pool)) {
     }
 }
 

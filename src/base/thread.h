@@ -84,6 +84,8 @@ typedef struct rk_pool_options {
     unsigned threads;       /* started on demand, at least 1 */
     uint32_t queue_len_max; /* a task past this is refused with RK_EBUSY */
     int nice;               /* 0 normal, > 0 lower priority */
+    bool manual;            /* for tests: no threads, the owner calls rk_pool_step() */
+    const rk_clock *clock;  /* of a manual pool: when delayed tasks are due; NULL: the real one */
 } rk_pool_options;
 
 RK_MUST_CHECK rk_code rk_pool_new(rk_pool **out, const rk_pool_options *options);
@@ -94,6 +96,11 @@ RK_MUST_CHECK rk_code rk_pool_submit(rk_pool *pool, void (*fn)(void *), void *ar
 RK_MUST_CHECK rk_code rk_pool_submit_after(rk_pool *pool, int64_t delay_ms, void (*fn)(void *),
                                            void *arg);
 uint32_t rk_pool_queue_len(const rk_pool *pool);
+/* Manual pools. Runs one task that is due on the caller's thread; false when there is none. */
+bool rk_pool_step(rk_pool *pool);
+/* When the next task is due, by the pool's clock: now or earlier when one is queued; INT64_MAX:
+ * none. */
+int64_t rk_pool_next_due_ns(rk_pool *pool);
 void rk_pool_stop(rk_pool *pool); /* runs what is queued, drops delayed tasks, joins the threads */
 void rk_pool_free(rk_pool *pool); /* after stop */
 

@@ -358,6 +358,59 @@ pool_without_memory(void **state)
     rk_mutex_deinit(&c.lock);
 }
 
+/* ---- manual pools: the scheduler's seam ---- */
+
+static int64_t virtual_ns;
+
+static int64_t
+virtual_monotonic(void *self)
+{
+    (void)self;
+    return virtual_ns;
+}
+
+static char trace[16];
+
+static void
+note(void *letter)
+{
+    size_t len = strlen(trace);
+
+    trace[len] = *(const char *)letter;
+    trace[len + 1] = '\0';
+}
+
+static void
+manual_pool_runs_on_virtual_time(void **state)
+{
+    static char letters[] = "abcd";
+    const rk_clock clock = {.monotonic_ns = virtual_monotonic};
+    const rk_pool_options options = {
+        .name = "manual", .threads = 1, .queue_len_max = 4, .manual = true, .clock = &clock};
+    rk_pool *pool = NULL;
+
+    (void)state;
+    virtual_ns = 1000;
+    trace[0] = '\0';
+    assert_int_equal(rk_pool_new(&pool, &options), RK_OK);
+    assert_int_equal(rk_pool_submit_after(pool, 20, note, &letters[0]), RK_OK);
+    assert_int_equal(rk_pool_submit_after(pool, 10, note, &letters[1]), RK_OK);
+    assert_int_equal(rk_pool_next_due_ns(pool), 1000 + 10 * 1000000);
+    assert_false(rk_pool_step(pool)); /* time stands still */
+    assert_int_equal(rk_pool_submit(pool, note, &letters[2]), RK_OK);
+    assert_int_equal(rk_pool_submit(pool, note, &letters[3]), RK_OK);
+    assert_int_equal(rk_pool_submit(pool, note, &letters[3]), RK_EBUSY);
+    assert_true(rk_pool_step(pool));
+    assert_string_equal(trace, "c");
+    virtual_ns += 20 * 1000000;
+    assert_true(rk_pool_step(pool)); /* what is due goes before what is queued */
+    assert_true(rk_pool_step(pool));
+    assert_string_equal(trace, "cba");
+    rk_pool_stop(pool); /* runs the queued one here */
+    assert_string_equal(trace, "cbad");
+    rk_pool_free(pool);
+}
+
 int
 main(void)
 {
@@ -368,6 +421,7 @@ main(void)
         cmocka_unit_test(pool_runs_delayed_tasks_in_time_order),
         cmocka_unit_test(delayed_task_is_not_held_up_by_busy_threads),
         cmocka_unit_test(pool_loses_nothing_under_load),
+        cmocka_unit_test(manual_pool_runs_on_virtual_time),
         cmocka_unit_test(pool_without_memory),
     };
     return cmocka_run_group_tests_name("thread", tests, NULL, NULL);
