@@ -185,6 +185,7 @@ rk_err_wrap(rk_err *err, const char *fmt, ...)
     len = append_text(text, len, sizeof(text), ": ");
     len = append_text(text, len, sizeof(text), err->text);
     memcpy(err->text, text, len + 1);
+    mend_utf8(err->text, len);
     if (err->code == RK_OK) {
         err->code = RK_EUNEXPECTED;
     }
