@@ -40,6 +40,11 @@ if(RK_FUZZ)
   target_link_options(rk_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
+set(RK_TEST_TIMEOUT_S 300) # of one test program; instrumented ones run up to twenty times slower
+if(RK_SANITIZE)
+  set(RK_TEST_TIMEOUT_S 1200)
+endif()
+
 # rk_library(NAME SOURCES a.c b.c DEPS rk_base ...): a static library of ours.
 function(rk_library name)
   cmake_parse_arguments(arg "NOWARN" "" "SOURCES;DEPS;LIBS" ${ARGN})
@@ -60,7 +65,7 @@ function(rk_unit_test name)
   target_compile_definitions(${name} PRIVATE RK_TESTDATA="${CMAKE_SOURCE_DIR}/tests/testdata")
   target_compile_options(${name} PRIVATE ${RK_WARNINGS})
   add_test(NAME ${name} COMMAND ${name} ${arg_ARGS})
-  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${RK_TEST_TIMEOUT_S})
 endfunction()
 
 # rk_fuzz_target(NAME SOURCES a_fuzz.c DEPS ...): with RK_FUZZ a libFuzzer program; without it a program that replays the corpus
@@ -73,7 +78,7 @@ function(rk_fuzz_target name)
   else()
     add_executable(${name} ${arg_SOURCES} ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.c)
     add_test(NAME ${name} COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
-    set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 300)
+    set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${RK_TEST_TIMEOUT_S})
   endif()
   target_link_libraries(${name} PRIVATE rk_flags ${arg_DEPS} ${arg_LIBS})
 endfunction()
