@@ -10,6 +10,7 @@ import scenario_exact  # noqa: F401
 import scenario_filter  # noqa: F401
 import scenario_admin  # noqa: F401
 import scenario_errors  # noqa: F401
+import scenario_concurrent  # noqa: F401
 import scenario_orm  # noqa: F401
 import scenario_restart  # noqa: F401
 
