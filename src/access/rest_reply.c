@@ -222,23 +222,26 @@ write_scalar(rk__rest *r, const pb_schema_ScalarField *s, size_t row)
 
     switch (s->data_case) {
     case PB_SCHEMA_ScalarField_bool_data:
-        return row < s->bool_data->data.n && (rk_json_bool(w, s->bool_data->data.data[row]), true);
+        return row < s->bool_data->data.n &&
+               ((void)rk_json_bool(w, s->bool_data->data.data[row]), true);
     case PB_SCHEMA_ScalarField_int_data:
-        return row < s->int_data->data.n && (rk_json_i64(w, s->int_data->data.data[row]), true);
+        return row < s->int_data->data.n &&
+               ((void)rk_json_i64(w, s->int_data->data.data[row]), true);
     case PB_SCHEMA_ScalarField_long_data:
         return row < s->long_data->data.n &&
-               (rk__rest_i64_out(r, s->long_data->data.data[row]), true);
+               ((void)rk__rest_i64_out(r, s->long_data->data.data[row]), true);
     case PB_SCHEMA_ScalarField_float_data:
         return row < s->float_data->data.n &&
-               (rk_json_f32(w, pb_f32_at(s->float_data->data, row)), true);
+               ((void)rk_json_f32(w, pb_f32_at(s->float_data->data, row)), true);
     case PB_SCHEMA_ScalarField_double_data:
         return row < s->double_data->data.n &&
-               (rk_json_f64(w, pb_f64_at(s->double_data->data, row)), true);
+               ((void)rk_json_f64(w, pb_f64_at(s->double_data->data, row)), true);
     case PB_SCHEMA_ScalarField_string_data:
         return row < s->string_data->data.n &&
-               (rk_json_str(w, s->string_data->data.data[row]), true);
+               ((void)rk_json_str(w, s->string_data->data.data[row]), true);
     case PB_SCHEMA_ScalarField_json_data:
-        return row < s->json_data->data.n && (rk_json_raw(w, s->json_data->data.data[row]), true);
+        return row < s->json_data->data.n &&
+               ((void)rk_json_raw(w, s->json_data->data.data[row]), true);
     case PB_SCHEMA_ScalarField_array_data:
         return row < s->array_data->data.n && write_array(r, s->array_data->data.data[row]);
     default:

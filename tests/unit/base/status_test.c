@@ -76,7 +76,9 @@ ill_formed_bytes_are_mended(void **state)
 
     RK_UNUSED(state);
     rk_fail(&err, RK_EINVAL, "name %s.", "a\xC3\xFFz\xE2\x82");
-    assert_string_equal(err.text, "name a??z??.");
+    assert_string_equal(err.text, "name a?"
+                                  "?z?"
+                                  "?.");
     rk_fail_tail(&err, RK_EINVAL, "%s", "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80");
     assert_string_equal(err.text, "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80: invalid parameter");
     rk_err_wrap(&err, "%s", "\x80");
