@@ -10,7 +10,7 @@ skip() {
     exit 0
 }
 
-folder=$(scripts/node 2>/dev/null) || skip "node 18 or newer cannot be had"
+folder=$(scripts/node 2>/dev/null) || skip "node 20.19 or newer cannot be had"
 PATH=$folder:$PATH
 cd "tests/$name" || exit 1
 if ! cmp -s package-lock.json node_modules/.installed-lock; then
