@@ -223,7 +223,7 @@ test_tls(void **state)
     address = rk_rpc_server_address(echo.server);
     client = tls_client(address, "ca.pem", "client");
     check_all_sizes(client);
-    check_echo(client, "/t/Echo", 64 << 20);
+    check_echo(client, "/t/Echo", 32 << 20);
     rk_rpc_client_free(client);
     check_refused(tls_client(address, "ca.pem", NULL), NULL);
     check_refused(tls_client(address, "ca.pem", "other"), NULL);

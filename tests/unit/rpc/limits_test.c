@@ -475,6 +475,7 @@ static void
 test_no_descriptors(void **state)
 {
     rk_rpc_server_options options;
+    rk_rpc_stats stats;
     static echo_server echo;
     struct rlimit before, tight;
     int fds[64];
@@ -493,19 +494,27 @@ test_no_descriptors(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
     for (; n < 4; n++) { /* each takes one here and one in the server */
         fds[n] = raw_connect(rk_rpc_server_address(echo.server));
-        usleep(20000);
     }
-    while (n < 64 && (fds[n] = dup(0)) >= 0) { /* none is left */
-        n++;
+    do {
+        usleep(1000);
+        rk_rpc_server_stats(echo.server, &stats);
+    } while (stats.connections < 4);
+    for (ended = false; n < 60 && !ended; n++) {   /* again if a descriptor came free meanwhile */
+        while (n < 63 && (fds[n] = dup(0)) >= 0) { /* none is left */
+            n++;
+        }
+        close(fds[--n]); /* one for us, so the server gets none for the other end */
+        fds[n] = raw_connect(rk_rpc_server_address(echo.server));
+        talk(fds[n], "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 27, 1000, &ended);
     }
-    close(fds[--n]); /* one for us, so the server gets none for the other end */
-    fds[n] = raw_connect(rk_rpc_server_address(echo.server));
-    talk(fds[n], "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 27, 300, &ended);
     assert_true(ended);
-    for (; n >= 0; n--) {
-        close(fds[n]);
+    while (n > 0) {
+        close(fds[--n]);
     }
-    usleep(50000);
+    do {
+        usleep(1000);
+        rk_rpc_server_stats(echo.server, &stats);
+    } while (stats.connections > 0);
     fds[0] = raw_connect(rk_rpc_server_address(echo.server));
     talk(fds[0], "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 27, 300, &ended);
     assert_false(ended);
