@@ -35,7 +35,10 @@ rk__api_connect(rk__req *req, const pb_milvus_ConnectRequest *in, pb_milvus_Conn
 
     RK_UNUSED(in);
     RK_RET(rk__use_db(req, (rk_str){NULL, 0}));
-    RK_RET(rk__timestamp(req, &timestamp));
+    if (rk__timestamp(req, &timestamp) != RK_OK) { /* a full disk must not keep readers away */
+        rk_err_clear(req->ctx.err);
+        timestamp = (uint64_t)rk__wall_ms(req);
+    }
     out->server_info = RK_ARENA_NEW(req->ctx.arena, pb_common_ServerInfo);
     if (!out->server_info) {
         return rk__fail_memory(req->ctx.err);

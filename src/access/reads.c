@@ -60,7 +60,12 @@ rk__read_scope(rk__req *req, const rk__entry *entry, const rk__consistency *want
     switch (level) {
     case PB_COMMON_ConsistencyLevel_Strong:
         if (want->use_default || ts == 0) {
-            RK_RET(rk__timestamp(req, &ts));
+            if (rk__timestamp(req, &ts) != RK_OK) {
+                /* A full disk must not stop reads: the owner of a channel makes a strong read wait
+                 * for every append that has begun, whatever time it names. */
+                rk_err_clear(req->ctx.err);
+                ts = (uint64_t)rk__wall_ms(req) << LOGICAL_BITS;
+            }
         } else if (ts == TIMESTAMP_BOUNDED) {
             ts = bounded_ts(req);
         }

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import time
 
+from pymilvus.grpc_gen import milvus_pb2
+
 from kills import SETTINGS, check, prepare, wait_served
 from raw import Client, Refused
 from redkite_server import Server
@@ -94,6 +96,11 @@ class Scene:
         client.close()
         return count
 
+    def new_client_connects(self):
+        client = Client(self.server.grpc)
+        client.call("Connect", milvus_pb2.ConnectRequest())
+        client.close()
+
     def done(self):
         self.server.remove()
         shutil.rmtree(self.work, ignore_errors=True)
@@ -127,6 +134,7 @@ def failing(s, fault, want_refusals):
     got = s.reads()
     if got != want:
         raise Mismatch("%d rows are read under %s, %d were acknowledged" % (got, fault, want))
+    s.new_client_connects()
     s.arm("")
     s.resumes()
     s.check()
@@ -194,6 +202,7 @@ def really_full_disk(seed):
         want = sum(len(w.rows) for w in s.writers)
         if s.reads() != want:
             raise Mismatch("%d rows are read on a full disk, %d were acknowledged" % (s.reads(), want))
+        s.new_client_connects()
         os.unlink(filler)
         s.resumes()
         s.check()
