@@ -140,6 +140,20 @@ class World:
         self.client.upsert(self.name, sent)
         self.remember(rows, made)
 
+    def update_partly(self):
+        if not self.loaded or not self.rows:
+            return
+        keys = self.random.sample(sorted(self.rows), min(len(self.rows), self.random.choice([1, 4])))
+        names = self.random.sample(["n", "i8", "d", "b", "s", "j", "arr", "v", "dyn", "tag"], self.random.randint(1, 4))
+        rows, made, sent = self.batch(keys)
+        self.log.append("update %s of %s" % (names, keys))
+        self.client.upsert(self.name, [{k: x for k, x in row.items() if k == "id" or k in names} for row in sent],
+                           partial_update=True)
+        for i, row in enumerate(rows):
+            self.rows[row["id"]] = dict(self.rows[row["id"]], **{k: x for k, x in row.items() if k in names})
+            if "v" in names:
+                self.values[row["id"]] = made.values[i]
+
     def forget(self, keys):
         for k in keys:
             self.rows.pop(k, None)
@@ -247,7 +261,8 @@ class World:
         self.client = MilvusClient(uri=self.server.uri)
 
     def run(self):
-        operations = ([self.insert] * 5 + [self.upsert] * 3 + [self.delete] * 2 + [self.delete_by_filter] * 2 + [self.search] * 7 +
+        operations = ([self.insert] * 5 + [self.upsert] * 3 + [self.update_partly] * 2 + [self.delete] * 2 +
+                      [self.delete_by_filter] * 2 + [self.search] * 7 +
                       [self.query] * 7 + [self.count] * 3 + [self.page] * 2 + [self.flush] * 2 + [self.release_or_load] +
                       [self.restart])
         self.insert()
