@@ -95,6 +95,13 @@ check_state(rk__sn_collection *c, const pb_rk_AppendRequest *req, rk_err *err)
     return code;
 }
 
+/* What |req| may open: a growing segment per batch of rows. */
+static size_t
+segments_of(const pb_rk_AppendRequest *req)
+{
+    return req->inserts.n;
+}
+
 static uint64_t
 rows_of(const pb_rk_AppendRequest *req)
 {
@@ -153,16 +160,19 @@ encode_record(rk_buf *record, const pb_rk_AppendRequest *req, rk_err *err)
     return pb_encode(&pb_rk_AppendRequest_desc, req, record);
 }
 
-/* Waits for the turn, applies, ends it. The record is durable. */
+/* Waits for the turn, applies, ends it. The record is durable: the caller's deadline counts no
+ * more.
+ */
 static rk_code
 apply_in_turn(rk__sn_collection *c, const pb_rk_AppendRequest *req, ordering *o, uint64_t reserved,
               rk_ctx *ctx)
 {
+    rk_ctx whole = {.arena = ctx->arena, .err = ctx->err, .deadline_ns = INT64_MAX};
     rk_code code;
     bool seal;
 
     rk__sn_turn_wait(c, &o->turn);
-    code = rk__sn_apply(c, req, o->turn.ts, o->turn.lsn, reserved, false, ctx);
+    code = rk__sn_apply(c, req, o->turn.ts, o->turn.lsn, reserved, &whole);
     seal = rk__sn_wants_seal(c);
     rk__sn_turn_end(c, &o->turn);
     if (seal) {
@@ -225,6 +235,7 @@ rk__sn_append(void *self, const void *request, void *response, rk_ctx *ctx)
     pb_rk_AllocResponse *ts = NULL;
     rk__sn_collection *c = NULL;
     uint64_t reserved;
+    size_t ids = segments_of(req);
     rk_code code = RK_OK;
 
     if (atomic_load(&node->stopping)) {
@@ -240,11 +251,17 @@ rk__sn_append(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_ERR(check_state(c, req, ctx->err));
     RK_ERR(check_request(c, req, ctx->err));
     RK_ERR(check_log(node, ctx->err));
-    RK_ERR(rk__sn_ids_ensure(node, req->inserts.n, ctx));
-    RK_ERR(pb_rk_Coordinator_AllocTimestamp(atomic_load(&node->coordinator), &one, &ts, ctx));
-    reserved = pb_encoded_size(&pb_rk_AppendRequest_desc, req) + rows_of(req) * ROW_OVERHEAD_BYTES;
-    RK_ERR(reserve(c, reserved, ctx));
-    RK_ERR(append_record(c, req, response, reserved, ts->first, ctx));
+    RK_ERR(rk__sn_ids_promise(node, ids, ctx));
+    code = pb_rk_Coordinator_AllocTimestamp(atomic_load(&node->coordinator), &one, &ts, ctx);
+    if (code == RK_OK) {
+        reserved =
+            pb_encoded_size(&pb_rk_AppendRequest_desc, req) + rows_of(req) * ROW_OVERHEAD_BYTES;
+        code = reserve(c, reserved, ctx);
+    }
+    if (code == RK_OK) {
+        code = append_record(c, req, response, reserved, ts->first, ctx);
+    }
+    rk__sn_ids_return(node, ids);
 out:
     rk__sn_unref(c);
     return code;
@@ -320,7 +337,7 @@ replay_record(rk_streaming_node *node, uint64_t lsn, rk_str record, rk_ctx *ctx)
         }
         rk__sn_turn_queue(c, &turn);
         rk__sn_turn_wait(c, &turn);
-        code = rk__sn_apply(c, req, turn.ts, lsn, reserved, true, ctx);
+        code = rk__sn_apply(c, req, turn.ts, lsn, reserved, ctx);
         rk__sn_turn_end(c, &turn);
     }
 out:

@@ -8,6 +8,10 @@
  */
 #include "worker/streaming/streaming_private.h"
 
+/* How often, and after what pause, deletes are sent to a query node that could not be asked. */
+#define SEND_TRIES    20
+#define SEND_PAUSE_NS (INT64_C(100) * 1000000)
+
 /* The collection cannot follow the log any more: it refuses everything until a restart replays it.
  */
 static rk_code
@@ -61,7 +65,18 @@ delete_in_sealed(rk__sn_collection *c, uint32_t channel, const pb_schema_IDs *ke
     request.keys = &borrowed;
     request.timestamps.data = ts;
     request.timestamps.n = n;
-    return pb_rk_QueryNode_ApplyDeletes(c->node->options.query_node, &request, &answer, ctx);
+    for (int i = 1;; i++) { /* the delete is durable: giving up breaks the collection */
+        const rk_clock *clock = c->node->options.env->clock;
+        rk_code code =
+            pb_rk_QueryNode_ApplyDeletes(c->node->options.query_node, &request, &answer, ctx);
+        bool retriable = code == RK_ENOMEM || code == RK_EDEADLINE ||
+                         (rk_code_get_info(code)->flags & RK_F_RETRIABLE);
+        if (code == RK_OK || !retriable || i == SEND_TRIES || atomic_load(&c->node->stopping)) {
+            return code;
+        }
+        rk_err_clear(ctx->err);
+        clock->sleep_ns(clock->self, SEND_PAUSE_NS);
+    }
 }
 
 static rk_code
@@ -103,9 +118,10 @@ add_slot(rk__sn_collection *c, rk__sn_channel *ch, int64_t partition_id, rk__sn_
     rk_segment *seg = NULL;
     rk__sn_growing *bigger = NULL;
 
-    if (ids.id == 0) {
-        RK_RET(rk__sn_ids_ensure(node, 1, ctx));
+    if (ids.id == 0) { /* only while the log is replayed: a write was promised its ids before */
+        RK_RET(rk__sn_ids_promise(node, 1, ctx));
         ids.id = rk__sn_id_take(node);
+        rk__sn_ids_return(node, 1);
     }
     /* no budget: its bytes were reserved before the write went to the log */
     RK_RET(rk_segment_new_growing(&seg, &ids, c->schema, NULL, ctx->err));
@@ -151,7 +167,11 @@ apply_insert(rk__sn_collection *c, const pb_rk_RowBatch *batch, uint64_t ts, uin
     }
     slot = find_active(ch, batch->partition_id);
     if (!slot) {
-        RK_RET(add_slot(c, ch, batch->partition_id, &slot, ctx));
+        rk_code code = add_slot(c, ch, batch->partition_id, &slot, ctx);
+        if (code != RK_OK) {
+            rk_mem_release(c->node->options.mem, bytes);
+            return code;
+        }
     }
     slot->reserved_bytes += bytes;
     ch->active_bytes += bytes;
@@ -161,13 +181,12 @@ apply_insert(rk__sn_collection *c, const pb_rk_RowBatch *batch, uint64_t ts, uin
 
 rk_code
 rk__sn_apply(rk__sn_collection *c, const pb_rk_AppendRequest *req, uint64_t ts, uint64_t lsn,
-             uint64_t reserved_bytes, bool replay, rk_ctx *ctx)
+             uint64_t reserved_bytes, rk_ctx *ctx)
 {
     uint64_t rows = 0;
     uint64_t left = reserved_bytes;
     rk_code code = RK_OK;
 
-    RK_UNUSED(replay);
     if (c->closed) { /* dropped while this write was on its way: nothing to serve it from */
         rk_mem_release(c->node->options.mem, reserved_bytes);
         return rk__sn_not_found(c->id, ctx->err);

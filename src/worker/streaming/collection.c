@@ -439,24 +439,41 @@ rk__sn_get_stats(void *self, const void *request, void *response, rk_ctx *ctx)
 /* ---- segment ids ---- */
 
 rk_code
-rk__sn_ids_ensure(rk_streaming_node *node, size_t n, rk_ctx *ctx)
+rk__sn_ids_promise(rk_streaming_node *node, size_t n, rk_ctx *ctx)
 {
-    pb_rk_AllocRequest request = {.count = (uint32_t)RK_MAX(n, (size_t)64)};
-    pb_rk_AllocResponse *answer = NULL;
-    bool enough;
+    for (;;) {
+        pb_rk_AllocRequest request = {0};
+        pb_rk_AllocResponse *answer = NULL;
+        uint64_t wanted;
+        bool enough;
 
-    rk_mutex_lock(&node->lock);
-    enough = node->ids_end - node->ids_next >= n;
-    rk_mutex_unlock(&node->lock);
-    if (enough) {
-        return RK_OK;
+        rk_mutex_lock(&node->lock);
+        wanted = node->ids_promised + n;
+        enough = node->ids_end - node->ids_next >= wanted;
+        if (enough) {
+            node->ids_promised = wanted;
+        }
+        rk_mutex_unlock(&node->lock);
+        if (enough) {
+            return RK_OK;
+        }
+        request.count = (uint32_t)RK_MIN(RK_MAX(wanted, (uint64_t)256), (uint64_t)UINT32_MAX);
+        RK_RET(pb_rk_Coordinator_AllocId(atomic_load(&node->coordinator), &request, &answer, ctx));
+        rk_mutex_lock(&node->lock);
+        if (node->ids_end - node->ids_next < request.count) {
+            node->ids_next = answer->first; /* what was left of the old range is never used */
+            node->ids_end = answer->first + request.count;
+        }
+        rk_mutex_unlock(&node->lock);
     }
-    RK_RET(pb_rk_Coordinator_AllocId(atomic_load(&node->coordinator), &request, &answer, ctx));
+}
+
+void
+rk__sn_ids_return(rk_streaming_node *node, size_t n)
+{
     rk_mutex_lock(&node->lock);
-    node->ids_next = answer->first; /* what was left of the old range is never used */
-    node->ids_end = answer->first + request.count;
+    node->ids_promised -= n;
     rk_mutex_unlock(&node->lock);
-    return RK_OK;
 }
 
 int64_t

@@ -149,6 +149,7 @@ struct rk_streaming_node {
     size_t collections_cap;
     uint64_t ids_next; /* segment ids got ahead of use */
     uint64_t ids_end;
+    uint64_t ids_promised; /* so many of them are for writes under way, taken or not */
 
     _Atomic(uint64_t)
         last_ts; /* newest timestamp given; written under the log's ordering lock only */
@@ -187,8 +188,11 @@ RK_MUST_CHECK rk_code rk__sn_no_memory(rk_err *err);
 rk__sn_growing rk__sn_slot_take(rk__sn_channel *ch, size_t at);
 void rk__sn_growing_release(rk_streaming_node *node, rk__sn_growing *slot);
 RK_MUST_CHECK rk_code rk__sn_delta_remember(rk__sn_channel *ch, const pb_rk_DeltaFile *delta);
-/* Makes sure |n| segment ids are at hand; then rk__sn_id_take() cannot fail that often. */
-RK_MUST_CHECK rk_code rk__sn_ids_ensure(rk_streaming_node *node, size_t n, rk_ctx *ctx);
+/* Keeps |n| segment ids for the caller: until it gives the promise back rk__sn_id_take() cannot
+ * fail that often. */
+RK_MUST_CHECK rk_code rk__sn_ids_promise(rk_streaming_node *node, size_t n, rk_ctx *ctx);
+void rk__sn_ids_return(rk_streaming_node *node,
+                       size_t n);                /* the promise, whatever was taken of it */
 int64_t rk__sn_id_take(rk_streaming_node *node); /* 0: none left */
 
 /* ---- append.c ---- */
@@ -197,10 +201,10 @@ rk_code rk__sn_recover(void *self, const void *request, void *response, rk_ctx *
 
 /* ---- apply.c: the caller has the turn ---- */
 /* What an append adds to memory, for the budget: |reserved_bytes| is shared among the batches by
- * their rows. */
+ * their rows; all of it is the rows' or released when this returns. |ctx| has no deadline: a
+ * durable write is applied, or the collection is broken. */
 RK_MUST_CHECK rk_code rk__sn_apply(rk__sn_collection *c, const pb_rk_AppendRequest *request,
-                                   uint64_t ts, uint64_t lsn, uint64_t reserved_bytes, bool replay,
-                                   rk_ctx *ctx);
+                                   uint64_t ts, uint64_t lsn, uint64_t reserved_bytes, rk_ctx *ctx);
 /* True when a channel has grown past its bound and should be sealed. */
 bool rk__sn_wants_seal(rk__sn_collection *c);
 
