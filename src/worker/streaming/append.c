@@ -27,6 +27,9 @@
 #define ROW_OVERHEAD_BYTES 48u
 /* How long a write waits for flushes to give memory back before it is refused. */
 #define MEMORY_WAIT_NS (INT64_C(3) * 1000000000)
+#define MEMORY_LOOK_NS (INT64_C(20) * 1000000)
+/* The log's length is looked at so often while it grows to its bound. */
+#define LOG_LOOKS 16u
 
 /* What the log's ordering callback needs. */
 typedef struct ordering {
@@ -83,10 +86,7 @@ check_state(rk__sn_collection *c, const pb_rk_AppendRequest *req, rk_err *err)
     if (c->closed) {
         code = rk__sn_not_found(c->id, err);
     } else if (c->broken) {
-        code = rk_fail(err, RK_EINTERNAL,
-                       "collection %s needs a restart: a durable write could not be applied for "
-                       "lack of memory",
-                       c->name);
+        code = rk__sn_broken(c, err);
     } else if (req->schema_version != c->schema->version) {
         code =
             rk_fail(err, RK_ESCHEMA_MISMATCH, "collection schema mismatch[collection=%s]", c->name);
@@ -113,25 +113,27 @@ rows_of(const pb_rk_AppendRequest *req)
     return rows;
 }
 
-/* Asks for the memory the rows will take, waiting a while for flushes to give some back. */
+/* Asks for the memory the rows will take, waiting a while for flushes to give some back: of any
+ * collection, and until the sealed copies serve. */
 static rk_code
 reserve(rk__sn_collection *c, uint64_t bytes, rk_ctx *ctx)
 {
     rk_streaming_node *node = c->node;
     const rk_clock *clock = node->options.env->clock;
+    uint64_t limit = rk_mem_limit(node->options.mem);
     int64_t until = RK_MIN(clock->monotonic_ns(clock->self) + MEMORY_WAIT_NS, ctx->deadline_ns);
     rk_code code;
 
     while ((code = rk_mem_reserve(node->options.mem, bytes, "rows to insert", ctx->err)) ==
            RK_ENOMEM) {
-        bool waiting;
-        rk__sn_seal_soon(c);
-        rk_mutex_lock(&c->lock);
-        waiting = c->flush_running && rk_cond_wait_until(&c->flushed, &c->lock, until);
-        rk_mutex_unlock(&c->lock);
-        if (!waiting) {
+        int64_t now = clock->monotonic_ns(clock->self);
+        if (now >= until || (limit > 0 && bytes > limit) || atomic_load(&node->stopping) ||
+            !rk__sn_make_room(node)) {
             return code;
         }
+        rk_mutex_lock(&c->lock);
+        (void)rk_cond_wait_until(&c->flushed, &c->lock, RK_MIN(until, now + MEMORY_LOOK_NS));
+        rk_mutex_unlock(&c->lock);
         rk_err_clear(ctx->err);
     }
     return code;
@@ -181,6 +183,26 @@ apply_in_turn(rk__sn_collection *c, const pb_rk_AppendRequest *req, ordering *o,
     return code;
 }
 
+/* Every record up to |lsn| is in the log for good and has had its turn queued. */
+static void
+note_durable(rk_streaming_node *node, uint64_t lsn)
+{
+    uint64_t have = atomic_load(&node->durable_lsn);
+
+    while (have < lsn && !atomic_compare_exchange_weak(&node->durable_lsn, &have, lsn)) {
+    }
+}
+
+/* Now and then sees to it that the log does not grow without bound. */
+static void
+look_at_log(rk_streaming_node *node, uint64_t bytes)
+{
+    if (atomic_fetch_add(&node->log_grown, bytes) + bytes >= node->log_bytes_max / LOG_LOOKS) {
+        atomic_store(&node->log_grown, 0);
+        rk__sn_truncate(node);
+    }
+}
+
 static rk_code
 append_record(rk__sn_collection *c, const pb_rk_AppendRequest *req, pb_rk_AppendResponse *out,
               uint64_t reserved, uint64_t ts_hint, rk_ctx *ctx)
@@ -204,10 +226,12 @@ append_record(rk__sn_collection *c, const pb_rk_AppendRequest *req, pb_rk_Append
         }
         goto out;
     }
+    note_durable(c->node, out->lsn);
     (void)RK_FAULT("append.before_apply");
     out->timestamp = o.turn.ts;
     code = apply_in_turn(c, req, &o, reserved, ctx);
     rk_buf_deinit(&record);
+    look_at_log(c->node, part.len);
     return code; /* the reservation went with the rows */
 out:
     rk_mem_release(c->node->options.mem, reserved);
@@ -398,6 +422,7 @@ rk__sn_recover(void *self, const void *request, void *response, rk_ctx *ctx)
     }
     RK_LOG_I("streaming", "event=log_replayed records=%llu first_lsn=%llu",
              (unsigned long long)records, (unsigned long long)stats.first_lsn);
+    note_durable(node, stats.next_lsn - 1); /* nobody appends yet */
     atomic_store(&node->replayed, true);
     seal_what_is_full(node);
     rk__sn_truncate(node);

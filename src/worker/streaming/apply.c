@@ -12,6 +12,9 @@
 #define SEND_TRIES    20
 #define SEND_PAUSE_NS (INT64_C(100) * 1000000)
 
+/* A channel with so many deletes that no flush covers is sealed. */
+#define ACTIVE_DELETES_MAX ((size_t)1 << 20)
+
 /* The collection cannot follow the log any more: it refuses everything until a restart replays it.
  */
 static rk_code
@@ -103,6 +106,7 @@ apply_delete(rk__sn_collection *c, const pb_rk_DeleteBatch *batch, uint64_t at_t
     code = rk__sn_deletes_add(&ch->deletes, batch->keys, at_ts);
     rk_mutex_unlock(&c->lock);
     RK_RET(code);
+    ch->active_deletes += n;
     return delete_in_sealed(c, position, batch->keys, ts, n, ctx);
 }
 
@@ -223,7 +227,8 @@ rk__sn_wants_seal(rk__sn_collection *c)
 {
     for (size_t i = 0; i < c->channels_len; i++) {
         const rk__sn_channel *ch = &c->channels[i];
-        if (ch->active_bytes >= c->node->growing_bytes_max || ch->deletes.n >= (1u << 20)) {
+        if (ch->active_bytes >= c->node->growing_bytes_max ||
+            ch->active_deletes >= ACTIVE_DELETES_MAX) {
             return true;
         }
     }

@@ -18,6 +18,13 @@ rk__sn_not_found(int64_t collection_id, rk_err *err)
                    (long long)collection_id);
 }
 
+rk_code
+rk__sn_broken(const rk__sn_collection *c, rk_err *err)
+{
+    return rk_fail(err, RK_EINTERNAL,
+                   "collection %s needs a restart: a durable write could not be applied", c->name);
+}
+
 /* Position of |id|, or where it would be inserted. Caller holds lock. */
 static size_t
 find_position(const rk_streaming_node *node, int64_t id)
@@ -109,7 +116,7 @@ rk__sn_unref(rk__sn_collection *c)
     while (c->jobs) {
         rk__sn_job *job = c->jobs;
         c->jobs = job->next;
-        rk_free(job);
+        rk__sn_job_free(job);
     }
     rk_free(c->channels);
     rk_free(c->sealed);
@@ -160,6 +167,7 @@ fill_channels(rk__sn_collection *c, const pb_rk_OpenCollectionRequest *req)
             return RK_ENOMEM;
         }
         ch->checkpoint_lsn = info->checkpoint_lsn;
+        ch->checkpoint_ts = info->checkpoint_ts;
         c->applied_ts = RK_MAX(c->applied_ts, info->checkpoint_ts);
         c->applied_lsn = RK_MAX(c->applied_lsn, info->checkpoint_lsn);
     }

@@ -4,6 +4,9 @@
  */
 #include "worker/streaming/streaming_private.h"
 
+/* The log may grow to so many times the larger of a growing segment and a file of its own. */
+#define LOG_PARTS_MAX 8u
+
 static const rk_method_fn METHODS[PB_RK_StreamingNode_METHODS] = {
     [PB_RK_StreamingNode_OpenCollection] = rk__sn_open_collection,
     [PB_RK_StreamingNode_CloseCollection] = rk__sn_close_collection,
@@ -34,6 +37,7 @@ rk_streaming_node_new(rk_streaming_node **out, const rk_worker_options *options,
     node->growing_bytes_max = (uint64_t)rk_config_i64(options->config, RK_CFG_GROWING_MAX);
     rk_wal_options_init(&wal);
     wal.segment_bytes = (uint64_t)rk_config_i64(options->config, RK_CFG_WAL_SEGMENT);
+    node->log_bytes_max = LOG_PARTS_MAX * RK_MAX(node->growing_bytes_max, wal.segment_bytes);
     RK_ERR(rk_wal_open_local(&node->wal, options->wal_path, &wal, options->env, err));
     RK_ERR(rk_service_near(&node->service, &pb_rk_StreamingNode_service, METHODS, node));
     *out = node;

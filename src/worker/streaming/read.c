@@ -98,10 +98,7 @@ snapshot_take(snapshot *s, rk__sn_collection *c, const pb_rk_ReadScope *scope, r
     if (c->closed) {
         code = rk__sn_not_found(c->id, ctx->err);
     } else if (c->broken) {
-        code = rk_fail(ctx->err, RK_EINTERNAL,
-                       "collection %s needs a restart: a durable write could not be applied for "
-                       "lack of memory",
-                       c->name);
+        code = rk__sn_broken(c, ctx->err);
     } else if (!c->loaded && c->keeps_saved) {
         code = rk_fail(ctx->err, RK_ECOLLECTION_NOT_FULLY_LOADED,
                        "collection not fully loaded[collection=%s]", c->name);

@@ -74,7 +74,9 @@ typedef struct rk__sn_channel {
     size_t slots_cap;
     uint64_t active_bytes; /* of the active ones, estimated */
     rk__sn_deletes deletes;
+    size_t active_deletes;   /* of those, the ones no job covers */
     uint64_t checkpoint_lsn; /* records up to this are in files */
+    uint64_t checkpoint_ts;
     pb_rk_DeltaFile *deltas; /* live delta files; their strings are in delta_arena */
     size_t deltas_len;
     size_t deltas_cap;
@@ -96,13 +98,17 @@ typedef struct rk__sn_sealed {
     uint32_t channel;
 } rk__sn_sealed;
 
-/* A point of the log up to which a flush covers the collection. */
+/* A point of the log up to which a flush covers the collection. Its channels are saved one after
+ * the other. */
 typedef struct rk__sn_job {
     struct rk__sn_job *next;
     uint64_t id;
     uint64_t lsn;
     uint64_t ts;
-    uint64_t first_lsn; /* the oldest record that is only in memory */
+    uint64_t first_lsn;           /* the oldest record that is only in memory */
+    rk_arena *arena;              /* of |save| */
+    pb_rk_SaveFlushRequest *save; /* written, perhaps saved, of the channel under way; NULL: none */
+    bool leftovers;               /* a try at writing failed: objects may be in the way */
 } rk__sn_job;
 
 typedef struct rk__sn_collection {
@@ -128,7 +134,8 @@ typedef struct rk__sn_collection {
     uint64_t first_dirty_lsn; /* 0: everything applied is in files or in jobs */
     rk__sn_job *jobs;         /* flushes not finished, oldest first */
     bool flush_running;
-    rk_cond flushed; /* a job ended */
+    rk_cond flushed;           /* a job ended */
+    _Atomic(bool) seal_queued; /* one rk__sn_seal_soon() at a time */
 
     rk_mutex turns; /* guards the queue of turns */
     rk_cond turn_ended;
@@ -158,7 +165,10 @@ struct rk_streaming_node {
         replayed; /* the log has been read whole: what is in memory tells what it may lose */
     _Atomic(uint32_t) busy; /* background jobs under way */
     _Atomic(uint64_t) next_job;
-    uint64_t growing_bytes_max; /* a channel seals past this */
+    _Atomic(uint64_t) durable_lsn; /* records up to this are in the log for good */
+    _Atomic(uint64_t) log_grown;   /* bytes since its length was looked at */
+    uint64_t growing_bytes_max;    /* a channel seals past this */
+    uint64_t log_bytes_max;        /* past this, who keeps the log's tail is sealed */
 };
 
 /* ---- turns.c ---- */
@@ -182,6 +192,8 @@ rk_code rk__sn_update_collection(void *self, const void *request, void *response
 rk_code rk__sn_close_collection(void *self, const void *request, void *response, rk_ctx *ctx);
 rk_code rk__sn_get_stats(void *self, const void *request, void *response, rk_ctx *ctx);
 RK_MUST_CHECK rk_code rk__sn_not_found(int64_t collection_id, rk_err *err);
+RK_MUST_CHECK rk_code rk__sn_broken(const rk__sn_collection *c,
+                                    rk_err *err); /* caller holds lock */
 RK_MUST_CHECK rk_code rk__sn_no_memory(rk_err *err);
 /* Drops slot |at| of |ch| (swaps the last into it) and returns what it held, to be released outside
  * the lock. */
@@ -210,10 +222,15 @@ bool rk__sn_wants_seal(rk__sn_collection *c);
 
 /* ---- flush.c ---- */
 rk_code rk__sn_seal(void *self, const void *request, void *response, rk_ctx *ctx);
-/* Seals in the background; refused quietly when nothing is there to seal. */
+/* Seals in the background; refused quietly when nothing is there to seal. Under any lock up to the
+ * node's. */
 void rk__sn_seal_soon(rk__sn_collection *c);
-/* Cuts the log behind what every collection has in files. */
+/* Seals what holds the most memory. False when no row is held that a flush could take to files. */
+bool rk__sn_make_room(rk_streaming_node *node);
+/* Cuts the log behind what every collection has in files; seals the collection that keeps its tail
+ * when it has grown long; starts flushes that could not be queued before. */
 void rk__sn_truncate(rk_streaming_node *node);
+void rk__sn_job_free(rk__sn_job *job);
 
 /* ---- view.c ---- */
 rk_code rk__sn_sync_view(void *self, const void *request, void *response, rk_ctx *ctx);

@@ -121,6 +121,15 @@ rig_hits(const roles *r, int role)
     return atomic_load(&r->tampers[role].hits);
 }
 
+void
+rig_wait_hits(const roles *r, int role, int least)
+{
+    for (int i = 0; i < 1000 && rig_hits(r, role) < least; i++) {
+        usleep(5000);
+    }
+    assert_true(rig_hits(r, role) >= least);
+}
+
 /* ---- faults by name ---- */
 
 static char fault_path[64];
@@ -213,11 +222,15 @@ rig_start(roles *r)
     r->err = (rk_err){0};
     r->config = rk_config_new();
     assert_non_null(r->config);
+    for (size_t i = 0; r->sets && r->sets[i]; i += 2) {
+        MUST(r, rk_config_set(r->config, rk_str_from(r->sets[i]), rk_str_from(r->sets[i + 1]),
+                              "test", &r->err));
+    }
     MUST(r, rk_meta_open_sqlite(&r->meta, under(r, "meta.db", path, sizeof(path)), rk_env_real(),
                                 &r->err));
     MUST(r, rk_object_open_dir(&r->objects, under(r, "objects", path, sizeof(path)), rk_env_real(),
                                &r->err));
-    r->mem = rk_mem_new(NULL, "memory", UINT64_C(1) << 30);
+    r->mem = rk_mem_new(NULL, "memory", r->memory_bytes);
     MUST(r, rk_pool_new(&r->background, &background));
     worker = (rk_worker_options){.env = rk_env_real(),
                                  .config = r->config,
@@ -275,12 +288,20 @@ rig_stop(roles *r)
 roles *
 roles_new(bool far)
 {
+    return roles_new_with(far, UINT64_C(1) << 30, NULL);
+}
+
+roles *
+roles_new_with(bool far, uint64_t memory_bytes, const char *const *sets)
+{
     roles *r = calloc(1, sizeof(*r));
 
     assert_non_null(r);
     (void)snprintf(r->path, sizeof(r->path), "/tmp/rk-roles-XXXXXX");
     assert_non_null(mkdtemp(r->path));
     r->far = far;
+    r->memory_bytes = memory_bytes;
+    r->sets = sets;
     r->arena = rk_arena_new(0); /* outlives restarts: requests and what tests keep of replies */
     assert_non_null(r->arena);
     rig_start(r);

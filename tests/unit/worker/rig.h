@@ -59,6 +59,8 @@ typedef struct far_end {
 typedef struct roles {
     char path[64];
     bool far;
+    uint64_t memory_bytes;
+    const char *const *sets; /* key, value, key, value ..., NULL */
     rk_config *config;
     rk_meta *meta;
     rk_object_store *objects;
@@ -86,6 +88,8 @@ typedef struct roles {
     } while (0)
 
 roles *roles_new(bool far);
+/* |sets|: NULL or settings, as in roles; kept over restarts. */
+roles *roles_new_with(bool far, uint64_t memory_bytes, const char *const *sets);
 void roles_free(roles *r);
 void rig_start(roles *r);
 void rig_stop(roles *r);
@@ -98,6 +102,7 @@ void rig_lose_reply(roles *r, int role, uint32_t method, rk_code code, int calls
 /* They are carried out and answered |late_ms| later. */
 void rig_delay(roles *r, int role, uint32_t method, int late_ms, int calls);
 int rig_hits(const roles *r, int role); /* calls tampered with since the last of the three */
+void rig_wait_hits(const roles *r, int role, int least);
 
 /* Fault rules as in REDKITE_FAULT; "" for none. */
 void rig_fault(const char *rules);
