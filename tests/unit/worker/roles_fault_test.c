@@ -207,7 +207,7 @@ log_is_bounded(bool far)
     assert_non_null(pipe);
     assert_non_null(fgets(line, sizeof(line), pipe));
     assert_int_equal(pclose(pipe), 0);
-    assert_true(atoi(line) < 12 * 1024);
+    assert_true((int)strtol(line, NULL, 10) < 12 * 1024);
     rig_index_and_load(r, quiet);
     assert_int_equal(rig_count(r, quiet, ""), 1);
     roles_free(r);
