@@ -258,7 +258,7 @@ rk__sn_append(void *self, const void *request, void *response, rk_ctx *ctx)
     pb_rk_AllocRequest one = {.count = 1};
     pb_rk_AllocResponse *ts = NULL;
     rk__sn_collection *c = NULL;
-    uint64_t reserved;
+    uint64_t reserved = 0;
     size_t ids = segments_of(req);
     rk_code code = RK_OK;
 
