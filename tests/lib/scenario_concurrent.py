@@ -103,7 +103,12 @@ def readers_writers_and_flushes(t):
         crowd.add(reader)
         crowd.add(flusher)
         crowd.run()
-        assert count(t.client, name) == 400 + sum(len(have) for have in mine.values())
+        want = set(range(-400, 0)).union(*mine.values())
+        rows = [x["id"] for x in t.client.query(name, filter="n >= 0", output_fields=["id"])]
+        assert len(rows) == len(set(rows)) and set(rows) == want, "%d rows, lost %s, not wanted %s" % (
+            len(rows), sorted(want - set(rows))[:5], sorted(set(rows) - want)[:5])
+        counted = count(t.client, name)
+        assert counted == len(want), "counted %d of %d rows" % (counted, len(want))
 
 
 @case
