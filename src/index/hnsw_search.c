@@ -15,6 +15,7 @@
  */
 #include "index/hnsw.h"
 
+#define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
 #define RANGE_EF   512u
 #define WALK_COST  24u   /* a candidate of the walk costs as much as this many rows in a scan */
 #define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
@@ -22,8 +23,9 @@
 static uint32_t
 search_ef(const rk_search_options *options, uint32_t k)
 {
-    int64_t ef = rk__param_int(options->params, "ef", options->range ? RANGE_EF : RK_MAX(k, 16u), 1,
-                               INT32_MAX);
+    uint32_t fallback =
+        options->range ? RANGE_EF : RK_MAX(k <= UINT32_MAX / 2 ? 2 * k : k, EF_DEFAULT);
+    int64_t ef = rk__param_int(options->params, "ef", fallback, 1, INT32_MAX);
 
     return (uint32_t)RK_MAX(ef, (int64_t)k);
 }
