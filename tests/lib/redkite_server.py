@@ -17,14 +17,8 @@ import urllib.request
 READY_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 30
 
-# Tests flush often and want to see segments merged while they watch.
-SETTINGS = {
-    "QUOTAANDLIMITS_FLUSHRATE_ENABLED": "false",
-    "DATACOORD_COMPACTION_GLOBAL_INTERVAL": "1",
-    "DATACOORD_GC_INTERVAL": "2",
-    "DATACOORD_GC_DROPTOLERANCE": "1",
-    "REDKITE_MEMORY_LIMIT": "4GiB",
-}
+# Small enough for several servers on one machine.
+SETTINGS = {"REDKITE_MEMORY_LIMIT": "4GiB"}
 
 
 class ServerError(Exception):
@@ -126,6 +120,10 @@ class Server:
     @property
     def uri(self):
         return "http://" + self.grpc
+
+    def logged(self, words):
+        with open(self.log_path, errors="replace") as log:
+            return words in log.read()
 
     def log_tail(self, lines=40):
         try:

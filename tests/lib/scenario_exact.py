@@ -11,6 +11,7 @@ from pymilvus.exceptions import MilvusException
 
 import vectors
 from helpers import count, create, hits_of, wait_indexed
+from redkite_server import wait_until
 from runner import LONG, case
 
 D = DataType
@@ -103,6 +104,7 @@ def exact_after_restart_and_compaction(t):
     while time.monotonic() < end:
         for m in models:
             m.check("while merging", queries=1)
+    wait_until(lambda: server.logged("event=compacted"), what="a merge of segments")
     for hard in (False, True):
         for m in models:
             m.write(list(range(1000, 1030)), upsert=True)
