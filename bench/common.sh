@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# Helpers of the benchmark scripts; sourced by bench/*/run.sh from the repository's root.
+
+bench_setup() { # sets root, build, redkite, work
+    root=$PWD
+    build=${RK_BUILD:-$root/build/release}
+    redkite=${REDKITE_BIN:-$build/redkite}
+    work=${RK_BENCH_WORK:-$(mktemp -d)}
+    mkdir -p "$work"
+    server=
+    trap bench_cleanup EXIT
+    if [ ! -x "$redkite" ]; then
+        echo "there is no $redkite: run scripts/build first" >&2
+        exit 1
+    fi
+}
+
+bench_cleanup() {
+    bench_stop
+    [ -n "${RK_BENCH_WORK:-}" ] || rm -rf "$work"
+}
+
+bench_start() { # [PREFIX...]: a server on $work/data; sets server, address
+    : >"$work/out"
+    "$@" "$redkite" run standalone --data "$work/data" --listen 127.0.0.1:0 --metrics none >"$work/out" 2>"$work/log" &
+    server=$!
+    for _ in $(seq 200); do
+        address=$(sed -n 's/^ready grpc=\([^ ]*\).*/\1/p' "$work/out")
+        [ -n "$address" ] && return
+        kill -0 $server 2>/dev/null || break
+        sleep 0.05
+    done
+    cat "$work/log" >&2
+    echo "the server is not ready" >&2
+    exit 1
+}
+
+bench_stop() {
+    [ -n "${server:-}" ] || return 0
+    kill $server 2>/dev/null
+    wait $server 2>/dev/null
+    server=
+}
+
+bench_head() { # COMMAND: what a result needs to be understood later
+    echo
+    echo "### $(date -u +%F) $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src || echo ' and changes')"
+    echo
+    echo "\`$1\` on $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores," \
+        "$(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"
+    echo
+}
+
+bench_record() { # COMMAND FILE: prints FILE; --record in $record appends it to RESULTS.md
+    cat "$2"
+    if [ "${record:-0}" = 1 ]; then
+        { bench_head "$1"; cat "$2"; } >>"$root/bench/RESULTS.md"
+    fi
+}

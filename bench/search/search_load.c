@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A load generator for searches over gRPC, cheap enough to keep a server's core busy from one other core. It speaks
+ * the public API through our own client, so it works against any server of that API.
+ *
+ *   search_load ADDRESS DATA fill M EFC                   makes the collection `bench` of a data file of bench/ann.c
+ *   search_load ADDRESS DATA search THREADS SECONDS EF... one line per ef: server, ef, recall@k, queries per second
+ *
+ * Every thread has one request in flight; every eight threads share a connection. Requests are encoded before the
+ * clock starts. Recall is computed once per ef over all queries, against the exact answers in the data file.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "bench/ann_data.h"
+#include "proto/milvus.pb.h"
+#include "proto/schema.pb.h"
+#include "rpc/rpc.h"
+
+#define NAME            RK_STR("bench")
+#define BATCH_BYTES     (4u << 20)
+#define PATH(m)         "/milvus.proto.milvus.MilvusService/" m
+#define PER_CONNECTION  8u
+#define THREADS_MAX     64u
+#define CALL_TIMEOUT_NS (INT64_C(600) * 1000000000)
+
+static rk_rpc_client *clients[THREADS_MAX];
+static ann_data data;
+
+static int64_t
+in_a_while(void)
+{
+    return (int64_t)(ann_now() * 1e9) + CALL_TIMEOUT_NS;
+}
+
+static rk_str
+encode(const pb_message_desc *desc, const void *message, rk_arena *arena)
+{
+    rk_str out;
+
+    if (pb_encode_arena(desc, message, &out, arena) != RK_OK) {
+        ann_die("memory is out");
+    }
+    return out;
+}
+
+/* Every answer has its status in field 1, or is one. */
+static void
+check(const char *what, const pb_common_Status *status)
+{
+    if (status && (status->code != 0 || status->error_code != 0)) {
+        fprintf(stderr, "search_load: %s: code %d: %.*s\n", what, status->code, (int)status->reason.len, status->reason.data);
+        exit(1);
+    }
+}
+
+static void *
+call(const char *path, const pb_message_desc *in, const void *message, const pb_message_desc *out, rk_arena *arena)
+{
+    rk_str reply = {NULL, 0};
+    rk_err err = {0};
+    void *decoded = NULL;
+
+    if (rk_rpc_client_call(clients[0], path, encode(in, message, arena), NULL, in_a_while(), &reply, arena, &err) != RK_OK ||
+        pb_decode(out, &decoded, reply, arena, &err) != RK_OK) {
+        fprintf(stderr, "search_load: %s: %s\n", path, err.text);
+        exit(1);
+    }
+    return decoded;
+}
+
+static void
+call_status(const char *path, const pb_message_desc *in, const void *message, rk_arena *arena)
+{
+    check(path, call(path, in, message, &pb_common_Status_desc, arena));
+}
+
+/* ---- fill ---- */
+
+static void
+create(const char *m, const char *efc, rk_arena *arena)
+{
+    char dim[16];
+    char params[96];
+    pb_common_KeyValuePair dim_pair = {RK_STR("dim"), {dim, 0}};
+    pb_common_KeyValuePair *dim_list[] = {&dim_pair};
+    pb_schema_FieldSchema key = {.name = RK_STR("id"), .is_primary_key = true, .data_type = 5};
+    pb_schema_FieldSchema vector = {.name = RK_STR("vector"), .data_type = 101, .type_params = {dim_list, 1}};
+    pb_schema_FieldSchema *fields[] = {&key, &vector};
+    pb_schema_CollectionSchema schema = {.name = NAME, .fields = {fields, 2}};
+    pb_milvus_CreateCollectionRequest request = {.collection_name = NAME, .shards_num = 1};
+    pb_milvus_DropCollectionRequest drop = {.collection_name = NAME};
+    pb_common_KeyValuePair pairs[] = {{RK_STR("index_type"), RK_STR("HNSW")},
+                                      {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
+                                      {RK_STR("params"), {params, 0}}};
+    pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2]};
+    pb_milvus_CreateIndexRequest index = {
+        .collection_name = NAME, .field_name = RK_STR("vector"), .index_name = RK_STR("vector"), .extra_params = {list, 3}};
+
+    dim_pair.value.len = (size_t)snprintf(dim, sizeof(dim), "%u", data.dim);
+    pairs[2].value.len = (size_t)snprintf(params, sizeof(params), "{\"M\":%s,\"efConstruction\":%s}", m, efc);
+    request.schema = encode(&pb_schema_CollectionSchema_desc, &schema, arena);
+    (void)call(PATH("DropCollection"), &pb_milvus_DropCollectionRequest_desc, &drop, &pb_common_Status_desc, arena);
+    call_status(PATH("CreateCollection"), &pb_milvus_CreateCollectionRequest_desc, &request, arena);
+    call_status(PATH("CreateIndex"), &pb_milvus_CreateIndexRequest_desc, &index, arena);
+}
+
+static void
+insert(rk_arena *arena)
+{
+    uint32_t batch = BATCH_BYTES / (data.dim * 4);
+    int64_t *numbers = malloc(batch * sizeof(*numbers));
+
+    if (!numbers) {
+        ann_die("memory is out");
+    }
+    for (uint32_t at = 0; at < data.rows; at += batch) {
+        uint32_t n = RK_MIN(batch, data.rows - at);
+        pb_schema_LongArray longs = {{numbers, n}};
+        pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data, .long_data = &longs};
+        pb_schema_FloatArray floats = {{(const uint8_t *)(data.base + (size_t)at * data.dim), (size_t)n * data.dim}};
+        pb_schema_VectorField vectors = {
+            .dim = data.dim, .data_case = PB_SCHEMA_VectorField_float_vector, .float_vector = &floats};
+        pb_schema_FieldData key = {
+            .type = 5, .field_name = RK_STR("id"), .field_case = PB_SCHEMA_FieldData_scalars, .scalars = &scalars};
+        pb_schema_FieldData vector = {
+            .type = 101, .field_name = RK_STR("vector"), .field_case = PB_SCHEMA_FieldData_vectors, .vectors = &vectors};
+        pb_schema_FieldData *columns[] = {&key, &vector};
+        pb_milvus_InsertRequest request = {.collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
+        for (uint32_t i = 0; i < n; i++) {
+            numbers[i] = at + i;
+        }
+        pb_milvus_MutationResult *reply =
+            call(PATH("Insert"), &pb_milvus_InsertRequest_desc, &request, &pb_milvus_MutationResult_desc, arena);
+        check("Insert", reply->status);
+        rk_arena_reset(arena);
+    }
+    free(numbers);
+}
+
+static void
+wait_built(rk_arena *arena)
+{
+    pb_milvus_DescribeIndexRequest request = {.collection_name = NAME, .field_name = RK_STR("vector")};
+
+    for (int quiet = 0; quiet < 3;) { /* compaction may replace what was built: it must stay built for a while */
+        pb_milvus_DescribeIndexResponse *reply = call(PATH("DescribeIndex"), &pb_milvus_DescribeIndexRequest_desc, &request,
+                                                      &pb_milvus_DescribeIndexResponse_desc, arena);
+        check("DescribeIndex", reply->status);
+        const pb_milvus_IndexDescription *d = reply->index_descriptions.n ? reply->index_descriptions.data[0] : NULL;
+        bool built = d && d->state == 3 && d->indexed_rows >= data.rows && d->pending_index_rows == 0;
+        quiet = built ? quiet + 1 : 0;
+        rk_arena_reset(arena);
+        usleep(500000);
+    }
+}
+
+static void
+fill(char **argv)
+{
+    rk_arena *arena = rk_arena_new(0);
+    rk_str name = NAME;
+    pb_milvus_FlushRequest flush = {.collection_names = {&name, 1}};
+    pb_milvus_LoadCollectionRequest load = {.collection_name = NAME, .replica_number = 1};
+    double start = ann_now();
+
+    create(argv[0], argv[1], arena);
+    insert(arena);
+    double inserted = ann_now();
+    pb_milvus_FlushResponse *reply =
+        call(PATH("Flush"), &pb_milvus_FlushRequest_desc, &flush, &pb_milvus_FlushResponse_desc, arena);
+    check("Flush", reply->status);
+    wait_built(arena);
+    call_status(PATH("LoadCollection"), &pb_milvus_LoadCollectionRequest_desc, &load, arena);
+    usleep(2000000);
+    printf("fill: %.1f s for %u rows (%.0f rows/s), index ready after %.1f s more\n", inserted - start, data.rows,
+           data.rows / (inserted - start), ann_now() - inserted - 2);
+    rk_arena_free(arena);
+}
+
+/* ---- search ---- */
+
+static rk_str *requests;
+static atomic_uint_fast64_t served;
+static atomic_bool stop;
+static uint32_t (*found)[64]; /* NULL while measuring */
+
+static void
+encode_requests(const char *ef, rk_arena *arena)
+{
+    char params[64];
+    char topk[16];
+    pb_common_KeyValuePair pairs[] = {{RK_STR("anns_field"), RK_STR("vector")},
+                                      {RK_STR("topk"), {topk, 0}},
+                                      {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
+                                      {RK_STR("params"), {params, 0}}};
+    pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2], &pairs[3]};
+
+    pairs[1].value.len = (size_t)snprintf(topk, sizeof(topk), "%u", data.k);
+    pairs[3].value.len = (size_t)snprintf(params, sizeof(params), "{\"ef\":%s}", ef);
+    for (uint32_t q = 0; q < data.queries; q++) {
+        rk_str bytes = {(const char *)(data.query + (size_t)q * data.dim), (size_t)data.dim * 4};
+        pb_common_PlaceholderValue value = {.tag = RK_STR("$0"), .type = 101, .values = {&bytes, 1}};
+        pb_common_PlaceholderValue *values[] = {&value};
+        pb_common_PlaceholderGroup group = {.placeholders = {values, 1}};
+        pb_milvus_SearchRequest request = {.collection_name = NAME,
+                                           .dsl_type = 1,
+                                           .nq = 1,
+                                           .search_params = {list, 4},
+                                           .consistency_level = 2}; /* bounded, as clients default to */
+        request.search_input_case = PB_MILVUS_SearchRequest_placeholder_group;
+        request.placeholder_group = encode(&pb_common_PlaceholderGroup_desc, &group, arena);
+        requests[q] = encode(&pb_milvus_SearchRequest_desc, &request, arena);
+    }
+}
+
+static void
+keep_answer(uint32_t q, rk_str reply, rk_arena *arena)
+{
+    rk_err err = {0};
+    void *decoded = NULL;
+
+    if (pb_decode(&pb_milvus_SearchResults_desc, &decoded, reply, arena, &err) != RK_OK) {
+        ann_die("an answer cannot be read");
+    }
+    pb_milvus_SearchResults *results = decoded;
+    check("Search", results->status);
+    for (uint32_t i = 0; i < data.k; i++) {
+        const pb_i64s *ids = &results->results->ids->int_id->data;
+        found[q][i] = i < ids->n ? (uint32_t)ids->data[i] : UINT32_MAX;
+    }
+}
+
+static void *
+searcher(void *arg)
+{
+    rk_rpc_client *client = clients[(size_t)arg / PER_CONNECTION];
+    rk_arena *arena = rk_arena_new(0);
+
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        uint64_t n = atomic_fetch_add_explicit(&served, 1, memory_order_relaxed);
+        uint32_t q = (uint32_t)(n % data.queries);
+        rk_str reply = {NULL, 0};
+        rk_err err = {0};
+        if (found && n >= data.queries) {
+            break;
+        }
+        if (rk_rpc_client_call(client, PATH("Search"), requests[q], NULL, in_a_while(), &reply, arena, &err) != RK_OK) {
+            fprintf(stderr, "search_load: %s\n", err.text);
+            exit(1);
+        }
+        if (found) {
+            keep_answer(q, reply, arena);
+        }
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+    return NULL;
+}
+
+static double
+run(size_t threads, double seconds)
+{
+    pthread_t ids[THREADS_MAX];
+    double start = ann_now();
+
+    atomic_store(&served, 0);
+    atomic_store(&stop, false);
+    for (size_t t = 0; t < threads; t++) {
+        pthread_create(&ids[t], NULL, searcher, (void *)t);
+    }
+    if (seconds > 0) {
+        usleep((useconds_t)(seconds * 1e6));
+        atomic_store(&stop, true);
+    }
+    for (size_t t = 0; t < threads; t++) {
+        pthread_join(ids[t], NULL);
+    }
+    return (double)atomic_load(&served) / (ann_now() - start);
+}
+
+static void
+search(char **argv, int efs)
+{
+    size_t threads = RK_MIN((size_t)atoi(argv[0]), THREADS_MAX);
+    double seconds = atof(argv[1]);
+
+    requests = calloc(data.queries, sizeof(*requests));
+    for (int e = 0; e < efs; e++) {
+        rk_arena *arena = rk_arena_new(0);
+        double recall = 0;
+        encode_requests(argv[2 + e], arena);
+        found = malloc(data.queries * sizeof(*found));
+        (void)run(threads, 0); /* every query once, which also warms up */
+        for (uint32_t q = 0; q < data.queries; q++) {
+            recall += ann_recall(&data, found[q], q);
+        }
+        free(found);
+        found = NULL;
+        printf("server %s %.4f %.0f\n", argv[2 + e], recall / data.queries, run(threads, seconds));
+        fflush(stdout);
+        rk_arena_free(arena);
+    }
+    free(requests);
+}
+
+int
+main(int argc, char **argv)
+{
+    rk_rpc_client_options options;
+    rk_err err = {0};
+
+    if (argc < 6) {
+        ann_die("see the head of search_load.c for usage");
+    }
+    rk_rpc_client_options_init(&options);
+    options.address = argv[1];
+    options.env = rk_env_real();
+    for (size_t i = 0; i < THREADS_MAX / PER_CONNECTION; i++) {
+        if (rk_rpc_client_new(&clients[i], &options, &err) != RK_OK) {
+            ann_die(err.text);
+        }
+    }
+    data = ann_load(argv[2]);
+    if (strcmp(argv[3], "fill") == 0) {
+        fill(argv + 4);
+    } else {
+        search(argv + 4, argc - 6);
+    }
+    return 0;
+}
