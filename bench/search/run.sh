@@ -7,12 +7,12 @@
 #
 # The server is pinned to core 0 and the load generator to core 1; hnswlib then has core 0 to itself. With --address
 # the server is somebody else's (any server of the public API) and is not pinned or stopped here. RK_BENCH_WORK keeps
-# data and hnswlib's index for the next run. The default is 1,000,000 rows of 128 dimensions.
+# data and the index of hnswlib for the next run. Default: 100,000 rows of 128 dimensions (RK_BENCH_ROWS).
 set -eu
 cd "$(dirname "$0")/../.."
 . bench/common.sh
 
-rows=1000000 dim=128 m=16 efc=200 threads=16 seconds=3 given= record=0 rounds=3
+rows=${RK_BENCH_ROWS:-100000} dim=128 m=16 efc=200 threads=16 seconds=3 given= record=0 rounds=3
 efs="10 14 20 28 40 56 80 112 160 224 320 448"
 command="bench/search/run.sh $*"
 while [ $# -gt 0 ]; do

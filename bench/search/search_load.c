@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A load generator for searches over gRPC, cheap enough to keep a server's core busy from one other core. It speaks
- * the public API through our own client, so it works against any server of that API.
+ * A load generator for searches over gRPC, cheap enough to keep a server's core busy from one other
+ * core. It speaks the public API through our own client, so it works against any server of that
+ * API.
  *
- *   search_load ADDRESS DATA fill M EFC                   makes the collection `bench` of a data file of bench/ann.c
- *   search_load ADDRESS DATA search THREADS SECONDS EF... one line per ef: server, ef, recall@k, queries per second
+ *   search_load ADDRESS DATA fill M EFC                   makes the collection `bench` of a data
+ * file of bench/ann.c search_load ADDRESS DATA search THREADS SECONDS EF... one line per ef:
+ * server, ef, recall@k, queries per second
  *
- * Every thread has one request in flight; every eight threads share a connection. Requests are encoded before the
- * clock starts. Recall is computed once per ef over all queries, against the exact answers in the data file.
+ * Every thread has one request in flight; every eight threads share a connection. Requests are
+ * encoded before the clock starts. Recall is computed once per ef over all queries, against the
+ * exact answers in the data file.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,19 +53,22 @@ static void
 check(const char *what, const pb_common_Status *status)
 {
     if (status && (status->code != 0 || status->error_code != 0)) {
-        fprintf(stderr, "search_load: %s: code %d: %.*s\n", what, status->code, (int)status->reason.len, status->reason.data);
+        fprintf(stderr, "search_load: %s: code %d: %.*s\n", what, status->code,
+                (int)status->reason.len, status->reason.data);
         exit(1);
     }
 }
 
 static void *
-call(const char *path, const pb_message_desc *in, const void *message, const pb_message_desc *out, rk_arena *arena)
+call(const char *path, const pb_message_desc *in, const void *message, const pb_message_desc *out,
+     rk_arena *arena)
 {
     rk_str reply = {NULL, 0};
     rk_err err = {0};
     void *decoded = NULL;
 
-    if (rk_rpc_client_call(clients[0], path, encode(in, message, arena), NULL, in_a_while(), &reply, arena, &err) != RK_OK ||
+    if (rk_rpc_client_call(clients[0], path, encode(in, message, arena), NULL, in_a_while(), &reply,
+                           arena, &err) != RK_OK ||
         pb_decode(out, &decoded, reply, arena, &err) != RK_OK) {
         fprintf(stderr, "search_load: %s: %s\n", path, err.text);
         exit(1);
@@ -86,22 +92,28 @@ create(const char *m, const char *efc, rk_arena *arena)
     pb_common_KeyValuePair dim_pair = {RK_STR("dim"), {dim, 0}};
     pb_common_KeyValuePair *dim_list[] = {&dim_pair};
     pb_schema_FieldSchema key = {.name = RK_STR("id"), .is_primary_key = true, .data_type = 5};
-    pb_schema_FieldSchema vector = {.name = RK_STR("vector"), .data_type = 101, .type_params = {dim_list, 1}};
+    pb_schema_FieldSchema vector = {
+        .name = RK_STR("vector"), .data_type = 101, .type_params = {dim_list, 1}};
     pb_schema_FieldSchema *fields[] = {&key, &vector};
     pb_schema_CollectionSchema schema = {.name = NAME, .fields = {fields, 2}};
     pb_milvus_CreateCollectionRequest request = {.collection_name = NAME, .shards_num = 1};
     pb_milvus_DropCollectionRequest drop = {.collection_name = NAME};
-    pb_common_KeyValuePair pairs[] = {{RK_STR("index_type"), RK_STR("HNSW")},
-                                      {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
-                                      {RK_STR("params"), {params, 0}}};
+    pb_common_KeyValuePair pairs[] = {
+        {RK_STR("index_type"), RK_STR("HNSW")},
+        {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
+        {RK_STR("params"), {params, 0}}};
     pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2]};
-    pb_milvus_CreateIndexRequest index = {
-        .collection_name = NAME, .field_name = RK_STR("vector"), .index_name = RK_STR("vector"), .extra_params = {list, 3}};
+    pb_milvus_CreateIndexRequest index = {.collection_name = NAME,
+                                          .field_name = RK_STR("vector"),
+                                          .index_name = RK_STR("vector"),
+                                          .extra_params = {list, 3}};
 
     dim_pair.value.len = (size_t)snprintf(dim, sizeof(dim), "%u", data.dim);
-    pairs[2].value.len = (size_t)snprintf(params, sizeof(params), "{\"M\":%s,\"efConstruction\":%s}", m, efc);
+    pairs[2].value.len =
+        (size_t)snprintf(params, sizeof(params), "{\"M\":%s,\"efConstruction\":%s}", m, efc);
     request.schema = encode(&pb_schema_CollectionSchema_desc, &schema, arena);
-    (void)call(PATH("DropCollection"), &pb_milvus_DropCollectionRequest_desc, &drop, &pb_common_Status_desc, arena);
+    (void)call(PATH("DropCollection"), &pb_milvus_DropCollectionRequest_desc, &drop,
+               &pb_common_Status_desc, arena);
     call_status(PATH("CreateCollection"), &pb_milvus_CreateCollectionRequest_desc, &request, arena);
     call_status(PATH("CreateIndex"), &pb_milvus_CreateIndexRequest_desc, &index, arena);
 }
@@ -118,21 +130,29 @@ insert(rk_arena *arena)
     for (uint32_t at = 0; at < data.rows; at += batch) {
         uint32_t n = RK_MIN(batch, data.rows - at);
         pb_schema_LongArray longs = {{numbers, n}};
-        pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data, .long_data = &longs};
-        pb_schema_FloatArray floats = {{(const uint8_t *)(data.base + (size_t)at * data.dim), (size_t)n * data.dim}};
-        pb_schema_VectorField vectors = {
-            .dim = data.dim, .data_case = PB_SCHEMA_VectorField_float_vector, .float_vector = &floats};
-        pb_schema_FieldData key = {
-            .type = 5, .field_name = RK_STR("id"), .field_case = PB_SCHEMA_FieldData_scalars, .scalars = &scalars};
-        pb_schema_FieldData vector = {
-            .type = 101, .field_name = RK_STR("vector"), .field_case = PB_SCHEMA_FieldData_vectors, .vectors = &vectors};
+        pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data,
+                                         .long_data = &longs};
+        pb_schema_FloatArray floats = {
+            {(const uint8_t *)(data.base + (size_t)at * data.dim), (size_t)n * data.dim}};
+        pb_schema_VectorField vectors = {.dim = data.dim,
+                                         .data_case = PB_SCHEMA_VectorField_float_vector,
+                                         .float_vector = &floats};
+        pb_schema_FieldData key = {.type = 5,
+                                   .field_name = RK_STR("id"),
+                                   .field_case = PB_SCHEMA_FieldData_scalars,
+                                   .scalars = &scalars};
+        pb_schema_FieldData vector = {.type = 101,
+                                      .field_name = RK_STR("vector"),
+                                      .field_case = PB_SCHEMA_FieldData_vectors,
+                                      .vectors = &vectors};
         pb_schema_FieldData *columns[] = {&key, &vector};
-        pb_milvus_InsertRequest request = {.collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
+        pb_milvus_InsertRequest request = {
+            .collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
         for (uint32_t i = 0; i < n; i++) {
             numbers[i] = at + i;
         }
-        pb_milvus_MutationResult *reply =
-            call(PATH("Insert"), &pb_milvus_InsertRequest_desc, &request, &pb_milvus_MutationResult_desc, arena);
+        pb_milvus_MutationResult *reply = call(PATH("Insert"), &pb_milvus_InsertRequest_desc,
+                                               &request, &pb_milvus_MutationResult_desc, arena);
         check("Insert", reply->status);
         rk_arena_reset(arena);
     }
@@ -142,14 +162,19 @@ insert(rk_arena *arena)
 static void
 wait_built(rk_arena *arena)
 {
-    pb_milvus_DescribeIndexRequest request = {.collection_name = NAME, .field_name = RK_STR("vector")};
+    pb_milvus_DescribeIndexRequest request = {.collection_name = NAME,
+                                              .field_name = RK_STR("vector")};
 
-    for (int quiet = 0; quiet < 3;) { /* compaction may replace what was built: it must stay built for a while */
-        pb_milvus_DescribeIndexResponse *reply = call(PATH("DescribeIndex"), &pb_milvus_DescribeIndexRequest_desc, &request,
-                                                      &pb_milvus_DescribeIndexResponse_desc, arena);
+    for (int quiet = 0;
+         quiet < 3;) { /* compaction may replace what was built: it must stay built for a while */
+        pb_milvus_DescribeIndexResponse *reply =
+            call(PATH("DescribeIndex"), &pb_milvus_DescribeIndexRequest_desc, &request,
+                 &pb_milvus_DescribeIndexResponse_desc, arena);
         check("DescribeIndex", reply->status);
-        const pb_milvus_IndexDescription *d = reply->index_descriptions.n ? reply->index_descriptions.data[0] : NULL;
-        bool built = d && d->state == 3 && d->indexed_rows >= data.rows && d->pending_index_rows == 0;
+        const pb_milvus_IndexDescription *d =
+            reply->index_descriptions.n ? reply->index_descriptions.data[0] : NULL;
+        bool built =
+            d && d->state == 3 && d->indexed_rows >= data.rows && d->pending_index_rows == 0;
         quiet = built ? quiet + 1 : 0;
         rk_arena_reset(arena);
         usleep(500000);
@@ -168,14 +193,14 @@ fill(char **argv)
     create(argv[0], argv[1], arena);
     insert(arena);
     double inserted = ann_now();
-    pb_milvus_FlushResponse *reply =
-        call(PATH("Flush"), &pb_milvus_FlushRequest_desc, &flush, &pb_milvus_FlushResponse_desc, arena);
+    pb_milvus_FlushResponse *reply = call(PATH("Flush"), &pb_milvus_FlushRequest_desc, &flush,
+                                          &pb_milvus_FlushResponse_desc, arena);
     check("Flush", reply->status);
     wait_built(arena);
     call_status(PATH("LoadCollection"), &pb_milvus_LoadCollectionRequest_desc, &load, arena);
     usleep(2000000);
-    printf("fill: %.1f s for %u rows (%.0f rows/s), index ready after %.1f s more\n", inserted - start, data.rows,
-           data.rows / (inserted - start), ann_now() - inserted - 2);
+    printf("fill: %.1f s for %u rows (%.0f rows/s), index ready after %.1f s more\n",
+           inserted - start, data.rows, data.rows / (inserted - start), ann_now() - inserted - 2);
     rk_arena_free(arena);
 }
 
@@ -191,24 +216,27 @@ encode_requests(const char *ef, rk_arena *arena)
 {
     char params[64];
     char topk[16];
-    pb_common_KeyValuePair pairs[] = {{RK_STR("anns_field"), RK_STR("vector")},
-                                      {RK_STR("topk"), {topk, 0}},
-                                      {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
-                                      {RK_STR("params"), {params, 0}}};
+    pb_common_KeyValuePair pairs[] = {
+        {RK_STR("anns_field"), RK_STR("vector")},
+        {RK_STR("topk"), {topk, 0}},
+        {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
+        {RK_STR("params"), {params, 0}}};
     pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2], &pairs[3]};
 
     pairs[1].value.len = (size_t)snprintf(topk, sizeof(topk), "%u", data.k);
     pairs[3].value.len = (size_t)snprintf(params, sizeof(params), "{\"ef\":%s}", ef);
     for (uint32_t q = 0; q < data.queries; q++) {
         rk_str bytes = {(const char *)(data.query + (size_t)q * data.dim), (size_t)data.dim * 4};
-        pb_common_PlaceholderValue value = {.tag = RK_STR("$0"), .type = 101, .values = {&bytes, 1}};
+        pb_common_PlaceholderValue value = {
+            .tag = RK_STR("$0"), .type = 101, .values = {&bytes, 1}};
         pb_common_PlaceholderValue *values[] = {&value};
         pb_common_PlaceholderGroup group = {.placeholders = {values, 1}};
         pb_milvus_SearchRequest request = {.collection_name = NAME,
                                            .dsl_type = 1,
                                            .nq = 1,
                                            .search_params = {list, 4},
-                                           .consistency_level = 2}; /* bounded, as clients default to */
+                                           .consistency_level =
+                                               2}; /* bounded, as clients default to */
         request.search_input_case = PB_MILVUS_SearchRequest_placeholder_group;
         request.placeholder_group = encode(&pb_common_PlaceholderGroup_desc, &group, arena);
         requests[q] = encode(&pb_milvus_SearchRequest_desc, &request, arena);
@@ -246,7 +274,8 @@ searcher(void *arg)
         if (found && n >= data.queries) {
             break;
         }
-        if (rk_rpc_client_call(client, PATH("Search"), requests[q], NULL, in_a_while(), &reply, arena, &err) != RK_OK) {
+        if (rk_rpc_client_call(client, PATH("Search"), requests[q], NULL, in_a_while(), &reply,
+                               arena, &err) != RK_OK) {
             fprintf(stderr, "search_load: %s\n", err.text);
             exit(1);
         }
@@ -283,8 +312,8 @@ run(size_t threads, double seconds)
 static void
 search(char **argv, int efs)
 {
-    size_t threads = RK_MIN((size_t)atoi(argv[0]), THREADS_MAX);
-    double seconds = atof(argv[1]);
+    size_t threads = RK_MIN((size_t)strtoul(argv[0], NULL, 10), THREADS_MAX);
+    double seconds = strtod(argv[1], NULL);
 
     requests = calloc(data.queries, sizeof(*requests));
     for (int e = 0; e < efs; e++) {
