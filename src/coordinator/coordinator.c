@@ -135,6 +135,7 @@ rk_coordinator_free(rk_coordinator *co)
     }
     rk_free(co->tasks);
     rk_free(co->collections);
+    rk_free(co->named);
     rk_service_free(co->service);
     rk_cond_deinit(&co->changed);
     rk_cond_deinit(&co->wake);

@@ -58,6 +58,7 @@ typedef struct rk__co_segment {
     bool in_view;   /* reads use it */
     bool stale;     /* held, but its list of indexes has changed since */
     bool pending; /* result of a compaction that waits for its indexes; not in the meta store yet */
+    bool told;    /* dropped, and the delegator keeps no growing copy of it any more */
     int64_t compaction; /* task that reads it, 0: none */
 } rk__co_segment;
 
@@ -76,6 +77,7 @@ typedef struct rk__co_failure {
     int64_t segment_id;
     int64_t index_id;
     unsigned tries;
+    int64_t retry_at_ns; /* monotonic: not before */
     char reason[256];
 } rk__co_failure;
 
@@ -87,7 +89,8 @@ typedef struct rk__co_collection {
     rk__co_segment *segments;
     size_t segments_len;
     size_t segments_cap;
-    rk__co_box *deltas; /* pb_rk_DeltaFile, rising id */
+    size_t segments_promised; /* places kept for a flush that is being made durable */
+    rk__co_box *deltas;       /* pb_rk_DeltaFile, rising id */
     size_t deltas_len;
     size_t deltas_cap;
     rk__co_failure *failures;
@@ -101,6 +104,7 @@ typedef struct rk__co_collection {
     int64_t retry_at_ns;   /* monotonic: not before; 0: at once */
     int64_t flushed_at_ns; /* monotonic, of the newest flush: small segments are merged once it is
                               quiet */
+    int64_t merge_at_ns;   /* monotonic: no compaction before, since one has failed; 0: at once */
     bool dropped;
     bool deltas_pruned; /* the delegator should hear of it */
 } rk__co_collection;
@@ -116,6 +120,9 @@ struct rk_coordinator {
     rk__co_collection **collections; /* rising id */
     size_t collections_len;
     size_t collections_cap;
+    rk__co_collection **named; /* those not dropped, rising name */
+    size_t named_len;
+    size_t named_cap;
     rk__co_task *tasks;
     size_t tasks_len;
     size_t tasks_cap;
@@ -125,7 +132,7 @@ struct rk_coordinator {
     bool job_started;
     _Atomic(uint64_t) revision; /* of the catalogue, for caches */
     int64_t start_id;           /* ids below were given before this start */
-    bool orphans_swept;
+    bool pass_failed;           /* job thread: something is to be tried again after a pause */
 
     rk_mutex time; /* guards the three below */
     int64_t physical_ms;
@@ -174,11 +181,18 @@ rk__co_collection *rk__co_find(rk_coordinator *co, int64_t id); /* caller holds 
 rk__co_collection *rk__co_find_named(rk_coordinator *co, rk_str db,
                                      rk_str name); /* caller holds lock */
 rk__co_segment *rk__co_segment_find(rk__co_collection *c, int64_t id);
+/* Makes room, so that the next rk__co_collection_add() cannot fail. Caller holds lock. */
+RK_MUST_CHECK rk_code rk__co_collection_reserve(rk_coordinator *co);
 RK_MUST_CHECK rk_code rk__co_collection_add(rk_coordinator *co,
                                             rk__co_collection *c); /* caller holds lock */
-void rk__co_collection_remove(rk_coordinator *co, int64_t id);     /* caller holds lock; frees it */
+/* Its name is free from now on. Caller holds lock. */
+void rk__co_collection_unname(rk_coordinator *co, const rk__co_collection *c);
+void rk__co_collection_remove(rk_coordinator *co, int64_t id); /* caller holds lock; frees it */
 void rk__co_collection_free(rk__co_collection *c);
 RK_MUST_CHECK rk_code rk__co_segment_add(rk__co_collection *c, const rk__co_segment *segment);
+/* Makes room for one delta and |segments| segments and keeps it: what ddl does next cannot fail for
+ * memory. Caller holds ddl and lock, and takes the promise back. */
+RK_MUST_CHECK rk_code rk__co_room_make(rk__co_collection *c, size_t segments);
 void rk__co_segment_remove(rk__co_collection *c, int64_t id);
 RK_MUST_CHECK rk_code rk__co_not_found(const pb_rk_CollectionKey *key, int64_t id, rk_err *err);
 bool rk__co_db_known(rk_str db);
@@ -218,7 +232,6 @@ void rk__co_sync_load(rk_coordinator *co, int64_t collection_id);
 /* ---- tasks.c, job thread ---- */
 void rk__co_collect_tasks(rk_coordinator *co); /* takes results of ended tasks in */
 void rk__co_plan_tasks(rk_coordinator *co, int64_t collection_id, int64_t *wait_ns);
-
 /* Puts compactions whose indexes are built into the catalogue, and marks what they replace. */
 void rk__co_commit_pending(rk_coordinator *co, int64_t collection_id);
 /* Replaces a segment's record, durable unless it is pending. RK_ESEGMENT_NOT_FOUND when it is gone.

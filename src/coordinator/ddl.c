@@ -229,6 +229,7 @@ close_on_streaming_node(rk_coordinator *co, int64_t id, rk_ctx *ctx)
     rk_ctx quiet = *ctx;
 
     quiet.err = NULL; /* the caller has its error already */
+    quiet.deadline_ns = INT64_MAX;
     if (pb_rk_StreamingNode_CloseCollection(co->options.streaming_node, &request, &answer,
                                             &quiet) != RK_OK) {
         RK_LOG_W("coordinator", "event=close_failed collection=%lld", (long long)id);
@@ -265,16 +266,26 @@ rk__co_create_collection(void *self, const void *request, void *response, rk_ctx
         code = rk__co_no_memory(ctx->err);
         goto out;
     }
-    RK_ERR(open_on_streaming_node(co, info, ctx));
-    code = persist_new(co, info, ctx);
+    rk_mutex_lock(&co->lock);
+    code = rk__co_collection_reserve(co); /* before it is durable: then nothing may fail */
+    rk_mutex_unlock(&co->lock);
+    if (code != RK_OK) {
+        code = rk__co_no_memory(ctx->err);
+        goto out;
+    }
+    code = open_on_streaming_node(co, info, ctx);
+    if (code == RK_OK) {
+        code = persist_new(co, info, ctx);
+    }
     if (code == RK_OK) {
         rk_mutex_lock(&co->lock);
         code = rk__co_collection_add(co, fresh);
-        fresh = code == RK_OK ? NULL : fresh;
+        RK_ASSERT(code == RK_OK); /* reserved above; only ddl adds, and it is ours */
+        fresh = NULL;
         rk_mutex_unlock(&co->lock);
         rk__co_bump(co);
     } else {
-        close_on_streaming_node(co, info->id, ctx);
+        close_on_streaming_node(co, info->id, ctx); /* it may be open, whatever the answer was */
     }
 out:
     rk_mutex_unlock(&co->ddl);
@@ -316,6 +327,7 @@ rk__co_drop_collection(void *self, const void *request, void *response, rk_ctx *
     }
     RK_ERR(rk__co_commit(co, ops, RK_COUNT(ops), ctx->err));
     rk_mutex_lock(&co->lock);
+    rk__co_collection_unname(co, c);
     c->dropped = true;
     c->load_wanted = false;
     rk__co_wake(co);

@@ -111,14 +111,18 @@ read_by_task(const rk_coordinator *co, int64_t segment_id)
     return false;
 }
 
-/* A dropped segment that nobody serves, 0: none. Caller holds lock. */
+/* A dropped segment that nobody serves, 0: none. While the collection is loaded its record stays
+ * until the delegator has been told, so that no growing copy of it is forgotten. Caller holds lock.
+ */
 static int64_t
 find_dead_segment(const rk_coordinator *co, const rk__co_collection *c)
 {
+    bool viewed = c->load_wanted || c->loaded || c->load_announced;
+
     for (size_t i = 0; i < c->segments_len; i++) {
         const rk__co_segment *s = &c->segments[i];
         if (!s->pending && rk__co_seg_info(s)->state == PB_RK_SegmentState_SEGMENT_DROPPED &&
-            !s->in_view && !s->held && !read_by_task(co, s->id)) {
+            !s->in_view && !s->held && (s->told || !viewed) && !read_by_task(co, s->id)) {
             return s->id;
         }
     }
@@ -197,11 +201,61 @@ remove_delta(rk_coordinator *co, int64_t collection_id, const pb_rk_DeltaFile *d
             rk__co_box_free(&c->deltas[i]);
             memmove(&c->deltas[i], &c->deltas[i + 1], (c->deltas_len - i - 1) * sizeof(*c->deltas));
             c->deltas_len--;
+            c->deltas_pruned = true;
             break;
         }
     }
     rk_mutex_unlock(&co->lock);
     return RK_OK;
+}
+
+/* Tells the delegator which delta files are left. */
+static rk_code
+tell_deltas(rk_coordinator *co, int64_t id, rk_ctx *ctx)
+{
+    pb_rk_OpenCollectionRequest update = {0};
+    pb_rk_Empty *answer = NULL;
+    rk__co_collection *c;
+    void *copy = NULL;
+    rk_code code = RK_OK;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    if (!c || c->dropped || !c->deltas_pruned) {
+        goto out;
+    }
+    update.channels.data = RK_ARENA_ARRAY(ctx->arena, pb_rk_ChannelInfo *, c->channels_len + 1);
+    update.deltas.data = RK_ARENA_ARRAY(ctx->arena, pb_rk_DeltaFile *, c->deltas_len + 1);
+    if (!update.channels.data || !update.deltas.data) {
+        code = rk__co_no_memory(ctx->err);
+        goto out;
+    }
+    RK_ERR(pb_copy(&pb_rk_CollectionInfo_desc, &copy, rk__co_info(c), ctx->arena));
+    update.collection = copy;
+    for (size_t i = 0; i < c->channels_len; i++) {
+        RK_ERR(pb_copy(&pb_rk_ChannelInfo_desc, &copy, c->channels[i].message, ctx->arena));
+        update.channels.data[update.channels.n++] = copy;
+    }
+    for (size_t i = 0; i < c->deltas_len; i++) {
+        RK_ERR(pb_copy(&pb_rk_DeltaFile_desc, &copy, c->deltas[i].message, ctx->arena));
+        update.deltas.data[update.deltas.n++] = copy;
+    }
+    c->deltas_pruned = false;
+out:
+    rk_mutex_unlock(&co->lock);
+    if (code != RK_OK || !update.collection) {
+        return code;
+    }
+    code = pb_rk_StreamingNode_UpdateCollection(co->options.streaming_node, &update, &answer, ctx);
+    if (code != RK_OK) {
+        rk_mutex_lock(&co->lock);
+        c = rk__co_find(co, id);
+        if (c) {
+            c->deltas_pruned = true;
+        }
+        rk_mutex_unlock(&co->lock);
+    }
+    return code;
 }
 
 /* A copy of a segment that lists files of indexes the collection no longer has, without them; NULL:
@@ -307,7 +361,11 @@ rk__co_collect_garbage(rk_coordinator *co, int64_t id)
         code = collect_one(co, id, &found, &ctx);
         rk_arena_reset(ctx.arena);
     }
+    if (!dropped && code == RK_OK) {
+        code = tell_deltas(co, id, &ctx);
+    }
     if (code != RK_OK) {
+        co->pass_failed = true;
         RK_LOG_W("coordinator", "event=gc_failed collection=%lld code=%d error=\"%s\"",
                  (long long)id, code, err.text);
     }

@@ -216,12 +216,18 @@ out:
 
 /* ---- describe ---- */
 
+/* Why |index_id| cannot be built over one of the segments that are served; NULL: nothing is known
+ * against it. */
 static const rk__co_failure *
-failure_of(const rk__co_collection *c, int64_t index_id)
+failure_of(rk__co_collection *c, int64_t index_id)
 {
     for (size_t i = 0; i < c->failures_len; i++) {
-        if (c->failures[i].index_id == index_id && c->failures[i].tries >= RK__CO_TASK_TRIES_MAX) {
-            return &c->failures[i];
+        const rk__co_failure *f = &c->failures[i];
+        const rk__co_segment *s = rk__co_segment_find(c, f->segment_id);
+        if (f->index_id == index_id && f->tries >= RK__CO_TASK_TRIES_MAX && s && !s->pending &&
+            rk__co_seg_info(s)->state == PB_RK_SegmentState_SEGMENT_FLUSHED &&
+            !rk__co_index_file(rk__co_seg_info(s), index_id)) {
+            return f;
         }
     }
     return NULL;
@@ -241,7 +247,7 @@ rows_under_way(const rk_coordinator *co, int64_t segment_id, int64_t index_id)
 
 /* Caller holds lock. */
 static rk_code
-describe_one(const rk_coordinator *co, const rk__co_collection *c, const pb_rk_IndexInfo *index,
+describe_one(const rk_coordinator *co, rk__co_collection *c, const pb_rk_IndexInfo *index,
              pb_rk_IndexState **out, rk_arena *arena)
 {
     pb_rk_IndexState *state = RK_ARENA_NEW(arena, pb_rk_IndexState);
@@ -284,7 +290,7 @@ rk__co_describe_index(void *self, const void *request, void *response, rk_ctx *c
     rk_coordinator *co = self;
     const pb_rk_DescribeIndexRequest *req = request;
     pb_rk_DescribeIndexResponse *out = response;
-    const rk__co_collection *c;
+    rk__co_collection *c;
     rk_code code = RK_OK;
 
     rk_mutex_lock(&co->lock);

@@ -21,6 +21,17 @@ list_ids(rk_coordinator *co, size_t *n)
     return ids;
 }
 
+static bool
+is_stopping(rk_coordinator *co)
+{
+    bool stopping;
+
+    rk_mutex_lock(&co->lock);
+    stopping = co->stopping;
+    rk_mutex_unlock(&co->lock);
+    return stopping;
+}
+
 int64_t
 rk__co_pass(rk_coordinator *co)
 {
@@ -28,8 +39,9 @@ rk__co_pass(rk_coordinator *co)
     int64_t *ids = list_ids(co, &n);
     int64_t wait_ns = INT64_MAX;
 
+    co->pass_failed = ids == NULL;
     rk__co_collect_tasks(co);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !is_stopping(co); i++) {
         rk__co_commit_pending(co, ids[i]);
         rk__co_sync_load(co, ids[i]);
         rk__co_plan_tasks(co, ids[i], &wait_ns);
@@ -39,11 +51,14 @@ rk__co_pass(rk_coordinator *co)
     rk_mutex_lock(&co->lock);
     for (size_t i = 0; i < co->collections_len; i++) {
         const rk__co_collection *c = co->collections[i];
-        if (c->load_error[0] != '\0' && (c->load_wanted || c->dropped)) {
+        if (c->load_error[0] != '\0') {
             wait_ns = RK_MIN(wait_ns, RK_MAX(c->retry_at_ns - rk__co_now_ns(co), INT64_C(1000000)));
         }
     }
     rk_mutex_unlock(&co->lock);
+    if (co->pass_failed) {
+        wait_ns = RK_MIN(wait_ns, RK__CO_RETRY_MS * INT64_C(1000000));
+    }
     return wait_ns;
 }
 

@@ -98,7 +98,8 @@ rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx)
     }
     rk_mutex_lock(&co->lock);
     c->load_wanted = true;
-    c->retry_at_ns = 0; /* asked for again: try at once */
+    c->retry_at_ns = 0; /* asked for again: try at once, and tell of that try's failure only */
+    c->load_error[0] = '\0';
     rk__co_wake(co);
     rk_mutex_unlock(&co->lock);
     rk__co_bump(co);
@@ -317,13 +318,28 @@ plan_round(load_round *round, const rk__co_collection *c, rk_arena *arena)
         if (live && !segment->in_view) {
             RK_RET(append_info(&round->view.add, segment, arena));
         }
-        if (!live && !segment->pending && (segment->in_view || segment->held)) {
+        if (!live && !segment->pending && !segment->told) {
             round->view.remove.data[round->view.remove.n++] = segment->id;
         }
     }
+    /* one that was merged before its turn to be loaded came has its growing copy in the view still
+     */
+    round->view.drop_growing.data = round->view.remove.data;
+    round->view.drop_growing.n = round->view.remove.n;
     round->release.segment_ids.n = round->view.remove.n;
     round->view_changes = !c->loaded || round->view.add.n > 0 || round->view.remove.n > 0;
     return RK_OK;
+}
+
+static bool
+is_damaged(const pb_rk_LoadSegmentsResponse *answer, rk_str object)
+{
+    for (size_t i = 0; i < answer->damaged.n; i++) {
+        if (rk_str_eq(answer->damaged.data[i]->object, object)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Index files that could not be opened leave the catalogue, so that they are built again. */
@@ -331,25 +347,26 @@ static void
 forget_damaged(rk_coordinator *co, int64_t id, const pb_rk_LoadSegmentsRequest *load,
                const pb_rk_LoadSegmentsResponse *answer, rk_ctx *ctx)
 {
-    for (size_t i = 0; i < answer->damaged.n; i++) {
-        for (size_t k = 0; k < load->segments.n; k++) {
-            pb_rk_SegmentInfo next = *load->segments.data[k];
-            pb_rk_IndexFile **kept =
-                RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexFile *, next.indexes.n + 1);
-            size_t n = 0;
-            for (size_t x = 0; kept && x < next.indexes.n; x++) {
-                if (!rk_str_eq(next.indexes.data[x]->object, answer->damaged.data[i]->object)) {
-                    kept[n++] = next.indexes.data[x];
-                }
-            }
-            if (kept && n < next.indexes.n) {
-                next.indexes.data = kept;
-                next.indexes.n = n;
-                if (rk__co_segment_replace(co, id, &next, ctx) == RK_OK) {
-                    RK_LOG_W("coordinator", "event=index_rebuild segment=%lld", (long long)next.id);
-                }
+    for (size_t k = 0; k < load->segments.n && answer->damaged.n > 0; k++) {
+        pb_rk_SegmentInfo next = *load->segments.data[k];
+        pb_rk_IndexFile **kept = RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexFile *, next.indexes.n + 1);
+        size_t n = 0;
+        for (size_t x = 0; kept && x < next.indexes.n; x++) {
+            if (!is_damaged(answer, next.indexes.data[x]->object)) {
+                kept[n++] = next.indexes.data[x];
             }
         }
+        if (!kept || n == next.indexes.n) {
+            continue;
+        }
+        next.indexes.data = kept;
+        next.indexes.n = n;
+        if (rk__co_segment_replace(co, id, &next, ctx) == RK_OK) {
+            RK_LOG_W("coordinator", "event=index_rebuild segment=%lld", (long long)next.id);
+            continue;
+        }
+        co->pass_failed = true; /* reported again by the next load; until then columns answer */
+        rk_err_clear(ctx->err);
     }
 }
 
@@ -383,7 +400,6 @@ mark_viewed(rk_coordinator *co, const load_round *round)
     if (c) {
         first = !c->loaded;
         c->loaded = true;
-        c->load_error[0] = '\0';
         for (size_t i = 0; i < round->view.add.n; i++) {
             rk__co_segment *segment = rk__co_segment_find(c, round->view.add.data[i]->id);
             if (segment) {
@@ -394,6 +410,8 @@ mark_viewed(rk_coordinator *co, const load_round *round)
             rk__co_segment *segment = rk__co_segment_find(c, round->view.remove.data[i]);
             if (segment) {
                 segment->in_view = segment->held = false;
+                segment->told = true;
+                rk__co_wake(co); /* its files may go */
             }
         }
     }
@@ -459,6 +477,33 @@ load_round_run(rk_coordinator *co, int64_t id, bool announced, rk_ctx *ctx)
     return RK_OK;
 }
 
+/* True when the query node or the view differs from the catalogue. Caller holds lock. */
+static bool
+is_behind(const rk__co_collection *c)
+{
+    bool behind = !c->loaded || c->load_error[0] != '\0';
+
+    for (size_t i = 0; i < c->segments_len && !behind; i++) {
+        const rk__co_segment *s = &c->segments[i];
+        bool live = rk__co_seg_info(s)->state == PB_RK_SegmentState_SEGMENT_FLUSHED;
+        behind = !s->pending && (live ? !s->held || s->stale || !s->in_view : !s->told);
+    }
+    return behind;
+}
+
+static void
+clear_load_error(rk_coordinator *co, int64_t id)
+{
+    rk__co_collection *c;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    if (c) {
+        c->load_error[0] = '\0';
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
 void
 rk__co_sync_load(rk_coordinator *co, int64_t id)
 {
@@ -479,7 +524,7 @@ rk__co_sync_load(rk_coordinator *co, int64_t id)
     if (c) {
         dropped = c->dropped;
         release = dropped || (!c->load_wanted && !holds_nothing(c));
-        load = !release && c->load_wanted && c->retry_at_ns <= rk__co_now_ns(co);
+        load = !release && c->load_wanted && c->retry_at_ns <= rk__co_now_ns(co) && is_behind(c);
         announced = c->load_announced || c->loaded;
     }
     rk_mutex_unlock(&co->lock);
@@ -490,6 +535,8 @@ rk__co_sync_load(rk_coordinator *co, int64_t id)
     }
     if (code != RK_OK) {
         note_load_error(co, id, code, &err);
+    } else if (release || load) {
+        clear_load_error(co, id);
     }
     rk_arena_free(ctx.arena);
 }

@@ -71,24 +71,18 @@ step_prepare(flush_step *step, const pb_rk_SaveFlushRequest *req, rk_arena *aren
     return RK_OK;
 }
 
-/* Takes the boxes of |step| over. Caller holds lock. */
-static rk_code
+/* Takes the boxes of |step| over; room was made before. Caller holds lock. */
+static void
 step_publish(rk_coordinator *co, rk__co_collection *c, flush_step *step, rk_str channel)
 {
     rk__co_box *have = find_channel(c, channel);
 
     if (step->delta.message) {
-        rk__co_box *bigger = rk_realloc(c->deltas, (c->deltas_len + 1) * sizeof(*bigger));
-        if (!bigger) {
-            return RK_ENOMEM;
-        }
-        c->deltas = bigger;
-        c->deltas_cap = c->deltas_len + 1;
         c->deltas[c->deltas_len++] = step->delta;
         step->delta = (rk__co_box){0};
     }
     for (size_t i = 0; i < step->segments_len; i++) {
-        RK_RET(rk__co_segment_add(c, &step->segments[i]));
+        c->segments[c->segments_len++] = step->segments[i];
         step->segments[i].box = (rk__co_box){0};
     }
     rk__co_box_free(have);
@@ -96,7 +90,6 @@ step_publish(rk_coordinator *co, rk__co_collection *c, flush_step *step, rk_str 
     step->channel = (rk__co_box){0};
     c->flushed_at_ns = rk__co_now_ns(co);
     rk__co_wake(co);
-    return RK_OK;
 }
 
 rk_code
@@ -127,18 +120,23 @@ rk__co_save_flush(void *self, const void *request, void *response, rk_ctx *ctx)
     if (code != RK_OK || repeated) { /* the answer to the first call was lost */
         goto out;
     }
-    if (step_prepare(&step, req, ctx->arena) != RK_OK) {
+    rk_mutex_lock(&co->lock);
+    code = rk__co_room_make(c, req->segments.n); /* before it is durable: then nothing may fail */
+    rk_mutex_unlock(&co->lock);
+    if (code != RK_OK || step_prepare(&step, req, ctx->arena) != RK_OK) {
         code = rk__co_no_memory(ctx->err);
         goto out;
     }
     RK_ERR(rk__co_commit(co, step.ops, step.ops_len, ctx->err));
     rk_mutex_lock(&co->lock);
-    code = step_publish(co, c, &step, req->channel);
+    step_publish(co, c, &step, req->channel);
     rk_mutex_unlock(&co->lock);
-    /* out of memory here: the step is durable, a restart reads it; until then its rows are served
-     * by the growing copy */
-    RK_ASSERT(code == RK_OK);
 out:
+    rk_mutex_lock(&co->lock);
+    if (c) {
+        c->segments_promised = 0;
+    }
+    rk_mutex_unlock(&co->lock);
     rk_mutex_unlock(&co->ddl);
     step_free(&step);
     return code;
@@ -173,7 +171,8 @@ rk__co_flush(void *self, const void *request, void *response, rk_ctx *ctx)
     if (c) {
         out->flushed_segment_ids.data = RK_ARENA_ARRAY(ctx->arena, int64_t, c->segments_len + 1);
         for (size_t i = 0; out->flushed_segment_ids.data && i < c->segments_len; i++) {
-            if (!c->segments[i].pending) {
+            if (!c->segments[i].pending &&
+                rk__co_seg_info(&c->segments[i])->state == PB_RK_SegmentState_SEGMENT_FLUSHED) {
                 out->flushed_segment_ids.data[out->flushed_segment_ids.n++] = c->segments[i].id;
             }
         }

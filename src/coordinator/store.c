@@ -156,14 +156,32 @@ rk__co_find(rk_coordinator *co, int64_t id)
     return NULL;
 }
 
+/* Where |name| is among the named, or would be inserted. */
+static size_t
+name_position(const rk_coordinator *co, rk_str name)
+{
+    size_t low = 0;
+    size_t high = co->named_len;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (rk_str_cmp(rk__co_info(co->named[mid])->name, name) < 0) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
 rk__co_collection *
 rk__co_find_named(rk_coordinator *co, rk_str db, rk_str name)
 {
-    for (size_t i = 0; i < co->collections_len && rk__co_db_known(db); i++) {
-        rk__co_collection *c = co->collections[i];
-        if (!c->dropped && rk_str_eq(rk__co_info(c)->name, name)) {
-            return c;
-        }
+    size_t at = name_position(co, name);
+
+    if (rk__co_db_known(db) && at < co->named_len &&
+        rk_str_eq(rk__co_info(co->named[at])->name, name)) {
+        return co->named[at];
     }
     return NULL;
 }
@@ -188,13 +206,44 @@ grow(void **array, size_t *cap, size_t len, size_t element_bytes)
 }
 
 rk_code
+rk__co_collection_reserve(rk_coordinator *co)
+{
+    if (!grow((void **)&co->collections, &co->collections_cap, co->collections_len,
+              sizeof(rk__co_collection *)) ||
+        !grow((void **)&co->named, &co->named_cap, co->named_len, sizeof(rk__co_collection *))) {
+        return RK_ENOMEM;
+    }
+    return RK_OK;
+}
+
+void
+rk__co_collection_unname(rk_coordinator *co, const rk__co_collection *c)
+{
+    size_t at = name_position(co, rk__co_info(c)->name);
+
+    while (at < co->named_len && co->named[at] != c &&
+           rk_str_eq(rk__co_info(co->named[at])->name, rk__co_info(c)->name)) {
+        at++;
+    }
+    if (at < co->named_len && co->named[at] == c) {
+        memmove(&co->named[at], &co->named[at + 1],
+                (co->named_len - at - 1) * sizeof(rk__co_collection *));
+        co->named_len--;
+    }
+}
+
+rk_code
 rk__co_collection_add(rk_coordinator *co, rk__co_collection *c)
 {
     size_t at = position(co, c->id);
+    size_t name_at = name_position(co, rk__co_info(c)->name);
 
-    if (!grow((void **)&co->collections, &co->collections_cap, co->collections_len,
-              sizeof(rk__co_collection *))) {
-        return RK_ENOMEM;
+    RK_RET(rk__co_collection_reserve(co));
+    if (!c->dropped) {
+        memmove(&co->named[name_at + 1], &co->named[name_at],
+                (co->named_len - name_at) * sizeof(rk__co_collection *));
+        co->named[name_at] = c;
+        co->named_len++;
     }
     memmove(&co->collections[at + 1], &co->collections[at],
             (co->collections_len - at) * sizeof(rk__co_collection *));
@@ -232,6 +281,7 @@ rk__co_collection_remove(rk_coordinator *co, int64_t id)
     size_t at = position(co, id);
 
     if (at < co->collections_len && co->collections[at]->id == id) {
+        rk__co_collection_unname(co, co->collections[at]);
         rk__co_collection_free(co->collections[at]);
         memmove(&co->collections[at], &co->collections[at + 1],
                 (co->collections_len - at - 1) * sizeof(rk__co_collection *));
@@ -250,10 +300,32 @@ rk__co_segment_find(rk__co_collection *c, int64_t id)
     return NULL;
 }
 
+/* Room for one segment beside those that were promised their place. */
+static bool
+grow_segments(rk__co_collection *c)
+{
+    return grow((void **)&c->segments, &c->segments_cap, c->segments_len + c->segments_promised,
+                sizeof(*c->segments));
+}
+
+rk_code
+rk__co_room_make(rk__co_collection *c, size_t segments)
+{
+    if (!grow((void **)&c->deltas, &c->deltas_cap, c->deltas_len, sizeof(*c->deltas))) {
+        return RK_ENOMEM;
+    }
+    for (c->segments_promised = 0; c->segments_promised < segments; c->segments_promised++) {
+        if (!grow_segments(c)) {
+            return RK_ENOMEM;
+        }
+    }
+    return RK_OK;
+}
+
 rk_code
 rk__co_segment_add(rk__co_collection *c, const rk__co_segment *segment)
 {
-    if (!grow((void **)&c->segments, &c->segments_cap, c->segments_len, sizeof(*c->segments))) {
+    if (!grow_segments(c)) {
         return RK_ENOMEM;
     }
     c->segments[c->segments_len++] = *segment;
@@ -269,7 +341,14 @@ rk__co_segment_remove(rk__co_collection *c, int64_t id)
             memmove(&c->segments[i], &c->segments[i + 1],
                     (c->segments_len - i - 1) * sizeof(*c->segments));
             c->segments_len--;
-            return;
+            break;
+        }
+    }
+    for (size_t i = 0; i < c->failures_len;) {
+        if (c->failures[i].segment_id == id) {
+            c->failures[i] = c->failures[--c->failures_len];
+        } else {
+            i++;
         }
     }
 }

@@ -18,6 +18,11 @@
 #define MERGE_AT_ONCE    8  /* so many small segments are merged without waiting for quiet */
 #define MERGE_SHARE      4  /* what joins the largest must be at least 1/4 of it */
 #define DELTAS_MAX       32 /* so many delta files: segments are rewritten to get rid of them */
+#define MERGE_RETRY_NS   (INT64_C(60) * 1000000000) /* a compaction that failed is tried again */
+/* A build that failed is tried again after this, times the tries so far; once it is shown as
+ * failed, every minute: what it lacked (memory, disk) may have come back. */
+#define BUILD_RETRY_NS (INT64_C(200) * 1000000)
+#define BUILD_HEAL_NS  (INT64_C(60) * 1000000000)
 
 static uint64_t
 segment_bytes_max(const rk_coordinator *co)
@@ -117,6 +122,9 @@ will_merge(const rk_coordinator *co, const rk__co_collection *c, size_t position
     if (c->segments[position].compaction != 0) {
         return true;
     }
+    if (c->merge_at_ns > rk__co_now_ns(co)) {
+        return false; /* not so soon: one has failed */
+    }
     find_merge(co, c, position, &m);
     return merge_has(&m, position);
 }
@@ -153,6 +161,16 @@ gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id)
     return f && f->tries >= RK__CO_TASK_TRIES_MAX;
 }
 
+/* How long until the build may be tried again, in ns; 0: now. */
+static int64_t
+build_due_in(const rk_coordinator *co, rk__co_collection *c, int64_t segment_id, int64_t index_id)
+{
+    const rk__co_failure *f = find_failure(c, segment_id, index_id);
+
+    return f ? RK_MAX(f->retry_at_ns - rk__co_now_ns(co), INT64_C(0)) : 0;
+}
+
+/* Caller holds lock. */
 static bool
 remember_task(rk_coordinator *co, const rk__co_task *task)
 {
@@ -180,10 +198,10 @@ is_vector_index(const pb_rk_CollectionInfo *info, const pb_rk_IndexInfo *index)
     return false;
 }
 
-/* An index the segment should have, does not have, and nobody is building; NULL: none. Caller holds
- * lock. */
+/* An index the segment should have, does not have, and nobody is building; NULL: none. |*wait_ns|
+ * is lowered to when one that failed is due. Caller holds lock. */
 static const pb_rk_IndexInfo *
-missing_index(rk_coordinator *co, rk__co_collection *c, size_t position)
+missing_index(rk_coordinator *co, rk__co_collection *c, size_t position, int64_t *wait_ns)
 {
     const rk__co_segment *s = &c->segments[position];
     const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
@@ -194,10 +212,16 @@ missing_index(rk_coordinator *co, rk__co_collection *c, size_t position)
     }
     for (size_t i = 0; i < rk__co_info(c)->indexes.n; i++) {
         const pb_rk_IndexInfo *index = rk__co_info(c)->indexes.data[i];
-        if (is_vector_index(rk__co_info(c), index) && !rk__co_index_file(info, index->id) &&
-            !find_task(co, s->id, index->id) && !gave_up(c, s->id, index->id)) {
+        int64_t due_in;
+        if (!is_vector_index(rk__co_info(c), index) || rk__co_index_file(info, index->id) ||
+            find_task(co, s->id, index->id)) {
+            continue;
+        }
+        due_in = build_due_in(co, c, s->id, index->id);
+        if (due_in == 0) {
             return index;
         }
+        *wait_ns = RK_MIN(*wait_ns, due_in);
     }
     return NULL;
 }
@@ -273,40 +297,77 @@ compose_merge(const rk__co_collection *c, const merge *m, uint64_t ids, pb_rk_Ta
     return RK_OK;
 }
 
-/* Sends |request|; on success the task is remembered and its inputs are taken. */
+/* Takes the task |id| from the table into |*out|. Caller holds lock. */
+static bool
+take_task_locked(rk_coordinator *co, int64_t id, rk__co_task *out)
+{
+    for (size_t i = 0; i < co->tasks_len; i++) {
+        if (co->tasks[i].id == id) {
+            *out = co->tasks[i];
+            co->tasks[i] = co->tasks[--co->tasks_len];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Marks the inputs of |task| as taken by it, or as free again. Caller holds lock. */
+static void
+mark_inputs(rk__co_collection *c, const rk__co_task *task, bool taken)
+{
+    for (size_t i = 0; c && i < task->inputs_len; i++) {
+        rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
+        if (s && (taken || s->compaction == task->id)) {
+            s->compaction = taken ? task->id : 0;
+        }
+    }
+}
+
+/* Sends |request|. The task is remembered before: when the answer is lost the data node may work on
+ * it, and is asked like for any other; one it does not know is planned again. */
 static bool
 submit(rk_coordinator *co, const pb_rk_TaskRequest *request, rk__co_task *task, rk_ctx *ctx)
 {
     pb_rk_Empty *answer = NULL;
-    rk_code code = pb_rk_DataNode_Submit(co->options.data_node, request, &answer, ctx);
+    rk__co_task refused;
     rk__co_collection *c;
     bool kept = false;
+    rk_code code;
 
-    if (code != RK_OK) {
-        RK_LOG_D("coordinator", "event=submit_refused code=%d error=\"%s\"", code, ctx->err->text);
-        rk_err_clear(ctx->err);
-        rk_free(task->inputs);
-        return false;
-    }
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, task->collection_id);
     kept = c && remember_task(co, task);
-    for (size_t i = 0; kept && i < task->inputs_len; i++) {
-        rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
-        if (s) {
-            s->compaction = task->id;
-        }
+    if (kept) {
+        mark_inputs(c, task, true);
     }
     rk_mutex_unlock(&co->lock);
     if (!kept) {
-        rk_free(task->inputs); /* its result will find nobody */
+        rk_free(task->inputs);
+        co->pass_failed = true;
+        return false;
     }
-    return kept;
+    code = pb_rk_DataNode_Submit(co->options.data_node, request, &answer, ctx);
+    if (code == RK_OK) {
+        return true;
+    }
+    RK_LOG_D("coordinator", "event=submit_refused code=%d error=\"%s\"", code, ctx->err->text);
+    rk_err_clear(ctx->err);
+    co->pass_failed = true;
+    if (code != RK_EBUSY) {
+        return false; /* perhaps it has it */
+    }
+    rk_mutex_lock(&co->lock);
+    if (take_task_locked(co, request->id, &refused)) {
+        mark_inputs(rk__co_find(co, refused.collection_id), &refused, false);
+        rk_free(refused.inputs);
+    }
+    rk_mutex_unlock(&co->lock);
+    return false;
 }
 
 /* One index build of the collection, if one is due. */
 static bool
-plan_build(rk_coordinator *co, int64_t id, rk_ctx *ctx)
+plan_build(rk_coordinator *co, int64_t id, int64_t *wait_ns, rk_ctx *ctx)
 {
     pb_rk_TaskRequest request = {0};
     rk__co_task task = {.collection_id = id};
@@ -315,12 +376,13 @@ plan_build(rk_coordinator *co, int64_t id, rk_ctx *ctx)
     bool found = false;
 
     if (rk__co_time_alloc(co, 1, &task_id, ctx->err) != RK_OK) {
+        co->pass_failed = true;
         return false;
     }
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, id);
     for (size_t i = 0; c && !c->dropped && i < c->segments_len && !found; i++) {
-        const pb_rk_IndexInfo *index = missing_index(co, c, i);
+        const pb_rk_IndexInfo *index = missing_index(co, c, i, wait_ns);
         if (index) {
             task.id = (int64_t)task_id;
             task.segment_id = c->segments[i].id;
@@ -361,6 +423,20 @@ deleted_in(const pb_rk_QuerySegmentsResponse *held, int64_t segment_id)
     return 0;
 }
 
+/* True when rewriting a segment of |channel| that is folded up to |fold_ts| would fold a file in.
+ */
+static bool
+has_delta_after(const rk__co_collection *c, rk_str channel, uint64_t fold_ts)
+{
+    for (size_t i = 0; i < c->deltas_len; i++) {
+        const pb_rk_DeltaFile *delta = c->deltas[i].message;
+        if (rk_str_eq(delta->channel, channel) && delta->max_ts > fold_ts) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A segment worth rewriting alone: too many deleted rows, or the one that keeps the most delta
  * files alive. Caller holds lock. */
 static void
@@ -383,7 +459,7 @@ find_rewrite(const rk_coordinator *co, const rk__co_collection *c,
             out->inputs[out->n++] = i;
             return;
         }
-        if (info->fold_ts < oldest) {
+        if (info->fold_ts < oldest && has_delta_after(c, info->channel, info->fold_ts)) {
             oldest = info->fold_ts;
             oldest_at = i;
         }
@@ -405,13 +481,24 @@ plan_compaction(rk_coordinator *co, int64_t id, int64_t *wait_ns, rk_ctx *ctx)
     uint64_t ids = 0;
     bool found = false;
 
-    if (!compaction_enabled(co) || rk__co_time_alloc(co, 2, &ids, ctx->err) != RK_OK) {
+    if (!compaction_enabled(co)) {
+        return false;
+    }
+    if (rk__co_time_alloc(co, 2, &ids, ctx->err) != RK_OK) {
+        co->pass_failed = true;
         return false;
     }
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, id);
     found = c && c->loaded && c->deltas_len > 0;
+    if (c && c->merge_at_ns > 0) {
+        quiet_in = c->merge_at_ns - rk__co_now_ns(co);
+    }
     rk_mutex_unlock(&co->lock);
+    if (quiet_in > 0) { /* one has failed */
+        *wait_ns = RK_MIN(*wait_ns, quiet_in);
+        return false;
+    }
     if (found) {
         held = ask_deleted(co, id, ctx);
         found = false;
@@ -463,7 +550,7 @@ rk__co_plan_tasks(rk_coordinator *co, int64_t id, int64_t *wait_ns)
     while (more && plan_compaction(co, id, wait_ns, &ctx)) {
         rk_arena_reset(ctx.arena);
     }
-    while (more && plan_build(co, id, &ctx)) {
+    while (more && plan_build(co, id, wait_ns, &ctx)) {
         rk_arena_reset(ctx.arena);
     }
     rk_arena_free(ctx.arena);
@@ -581,16 +668,8 @@ take_index(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *re
 static void
 free_inputs(rk_coordinator *co, const rk__co_task *task)
 {
-    rk__co_collection *c;
-
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, task->collection_id);
-    for (size_t i = 0; c && i < task->inputs_len; i++) {
-        rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
-        if (s && s->compaction == task->id) {
-            s->compaction = 0;
-        }
-    }
+    mark_inputs(rk__co_find(co, task->collection_id), task, false);
     rk_mutex_unlock(&co->lock);
 }
 
@@ -631,7 +710,7 @@ note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, task->collection_id);
     f = c ? find_failure(c, task->segment_id, task->index_id) : NULL;
-    if (c && !f) {
+    if (c && !f && rk__co_segment_find(c, task->segment_id)) {
         rk__co_failure *bigger = rk_realloc(c->failures, (c->failures_len + 1) * sizeof(*bigger));
         if (bigger) {
             c->failures = bigger;
@@ -641,6 +720,9 @@ note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *
     }
     if (f) {
         f->tries++;
+        f->retry_at_ns =
+            rk__co_now_ns(co) +
+            (f->tries < RK__CO_TASK_TRIES_MAX ? BUILD_RETRY_NS * (int64_t)f->tries : BUILD_HEAL_NS);
         (void)snprintf(f->reason, sizeof(f->reason), "%.*s", RK_STR_ARG(result->fail_reason));
     }
     rk_mutex_unlock(&co->lock);
@@ -665,9 +747,7 @@ take_result(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *r
             rk_mutex_lock(&co->lock);
             rk__co_collection *c = rk__co_find(co, task->collection_id);
             if (c) {
-                c->flushed_at_ns =
-                    rk__co_now_ns(co) +
-                    30 * QUIET_NS; /* a merge that failed is tried again after a minute */
+                c->merge_at_ns = rk__co_now_ns(co) + MERGE_RETRY_NS;
             }
             rk_mutex_unlock(&co->lock);
         }
@@ -682,13 +762,9 @@ take_task(rk_coordinator *co, int64_t id, rk__co_task *out)
     bool found = false;
 
     rk_mutex_lock(&co->lock);
-    for (size_t i = 0; i < co->tasks_len && !found; i++) {
-        if (co->tasks[i].id == id) {
-            *out = co->tasks[i];
-            co->tasks[i] = co->tasks[--co->tasks_len];
-            rk__co_wake(co); /* what comes next may depend on it */
-            found = true;
-        }
+    found = take_task_locked(co, id, out);
+    if (found) {
+        rk__co_wake(co); /* what comes next may depend on it */
     }
     rk_mutex_unlock(&co->lock);
     return found;
@@ -870,6 +946,8 @@ rk__co_commit_pending(rk_coordinator *co, int64_t id)
                          "event=compaction_commit_failed segment=%lld code=%d error=\"%s\"",
                          (long long)ready, code, err.text);
                 ready = 0; /* the next pass tries again */
+                co->pass_failed = true;
+                rk_err_clear(&err);
             } else {
                 RK_LOG_I("coordinator", "event=compacted collection=%lld segment=%lld",
                          (long long)id, (long long)ready);

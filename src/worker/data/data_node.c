@@ -70,6 +70,18 @@ open_schema(const pb_rk_CollectionInfo *collection, rk_schema **out, rk_err *err
     return rk_schema_new(out, collection->schema, collection->schema_version, err);
 }
 
+/* An object of a task that fails after all: nobody else knows its name. */
+static void
+discard_object(rk_data_node *node, rk_str name)
+{
+    char *object = rk_strdup(name);
+
+    if (!object || rk_object_delete(node->options.objects, object, NULL) != RK_OK) {
+        RK_LOG_W("data", "event=orphan_object object=%.*s", RK_STR_ARG(name));
+    }
+    rk_free(object);
+}
+
 static rk_code
 build_index(task *t, rk_err *err)
 {
@@ -107,10 +119,13 @@ build_index(task *t, rk_err *err)
     RK_ERR(rk_segment_build_index(seg, build->index->field_id,
                                   (rk_params){params, build->index->params.n}, object, &env,
                                   &t->cancel, &t->rows_done, &size_bytes, err));
-    RK_ERR(RK_FAULT("index.after_build"));
+    code = RK_FAULT("index.after_build");
     t->built = RK_ARENA_NEW(t->arena, pb_rk_IndexFile);
-    if (!t->built) {
+    if (code == RK_OK && !t->built) {
         code = no_memory(err);
+    }
+    if (code != RK_OK) {
+        discard_object(t->node, build->object);
         goto out;
     }
     t->built->index_id = build->index->id;
@@ -180,7 +195,13 @@ compact(task *t, rk_err *err)
     }
     RK_ERR(RK_FAULT("compact.before_write"));
     RK_ERR(rk_segment_write(info, &ids, segs, n, work->fold_ts, &env, &t->cancel, t->arena, err));
-    RK_ERR(RK_FAULT("compact.after_write"));
+    code = RK_FAULT("compact.after_write");
+    if (code != RK_OK) {
+        for (size_t i = 0; i < info->columns.n; i++) {
+            discard_object(t->node, info->columns.data[i]->object);
+        }
+        goto out;
+    }
     info->id = ids.id;
     info->collection_id = ids.collection_id;
     info->partition_id = ids.partition_id;
@@ -233,7 +254,8 @@ run_task(void *arg)
     t->info.index = code == RK_OK ? t->built : NULL;
     t->info.segment = code == RK_OK ? t->merged : NULL;
     if (code != RK_OK) {
-        t->info.fail_reason = rk_arena_str(t->arena, rk_str_from(err.text));
+        t->info.fail_reason = rk_arena_str(
+            t->arena, rk_str_from(err.text[0] ? err.text : rk_code_get_info(code)->text));
         if (code != RK_ECANCELLED) {
             RK_LOG_W("data", "event=task_failed task=%lld code=%d error=\"%s\"",
                      (long long)t->info.id, code, err.text);
@@ -312,6 +334,7 @@ submit(void *self, const void *request, void *response, rk_ctx *ctx)
     if (code != RK_OK) {
         rk_mutex_lock(&node->tasks);
         unlink_task(node, t);
+        rk_cond_broadcast(&node->ended); /* a stop may wait for it */
         rk_mutex_unlock(&node->tasks);
         (void)rk_fail(ctx->err, code, "data node: the background queue is full");
         goto out;

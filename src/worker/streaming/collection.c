@@ -257,26 +257,48 @@ rk__sn_open_collection(void *self, const void *request, void *response, rk_ctx *
     return code;
 }
 
-/* Forgets delta files the coordinator no longer lists. Caller has the turn and holds lock. */
-static void
-prune_deltas(rk__sn_channel *ch, const pb_rk_OpenCollectionRequest *req, int64_t newest_listed)
+/* Forgets delta files the coordinator no longer lists, of those up to the checkpoint it knows.
+ * Caller has the turn and holds lock. */
+static rk_code
+prune_deltas(rk__sn_channel *ch, const pb_rk_OpenCollectionRequest *req)
 {
+    rk_arena *arena = rk_arena_new(0);
+    pb_rk_DeltaFile *fresh = rk_alloc_zero(ch->deltas_len + 1, sizeof(*fresh));
+    uint64_t known_ts = 0;
     size_t kept = 0;
+    rk_code code = arena && fresh ? RK_OK : RK_ENOMEM;
 
-    for (size_t i = 0; i < ch->deltas_len; i++) {
-        bool live = ch->deltas[i].id > newest_listed;
+    for (size_t i = 0; i < req->channels.n; i++) {
+        if (rk_str_is(req->channels.data[i]->name, ch->name)) {
+            known_ts = req->channels.data[i]->checkpoint_ts;
+        }
+    }
+    for (size_t i = 0; i < ch->deltas_len && code == RK_OK; i++) {
+        bool live = ch->deltas[i].max_ts > known_ts;
+        void *copy = NULL;
         for (size_t j = 0; j < req->deltas.n && !live; j++) {
             live = req->deltas.data[j]->id == ch->deltas[i].id;
         }
         if (live) {
-            ch->deltas[kept++] = ch->deltas[i];
+            code = pb_copy(&pb_rk_DeltaFile_desc, &copy, &ch->deltas[i], arena);
+        }
+        if (live && code == RK_OK) {
+            fresh[kept++] = *(pb_rk_DeltaFile *)copy;
         }
     }
-    ch->deltas_len = kept;
-    if (kept == 0) {
-        rk_arena_free(ch->delta_arena);
-        ch->delta_arena = NULL;
+    if (code == RK_OK) {
+        rk_arena *old_arena = ch->delta_arena;
+        pb_rk_DeltaFile *old = ch->deltas;
+        ch->deltas_cap = ch->deltas_len + 1;
+        ch->deltas_len = kept;
+        ch->deltas = fresh;
+        ch->delta_arena = arena;
+        fresh = old;
+        arena = old_arena;
     }
+    rk_free(fresh);
+    rk_arena_free(arena);
+    return code;
 }
 
 rk_code
@@ -287,7 +309,6 @@ rk__sn_update_collection(void *self, const void *request, void *response, rk_ctx
     rk__sn_turn turn = {0};
     rk_schema *schema = NULL;
     char *name = NULL;
-    int64_t newest = 0;
     rk_code code = RK_OK;
 
     RK_UNUSED(response);
@@ -301,16 +322,15 @@ rk__sn_update_collection(void *self, const void *request, void *response, rk_ctx
         code = rk__sn_no_memory(ctx->err);
         goto out;
     }
-    for (size_t i = 0; i < req->deltas.n; i++) {
-        newest = RK_MAX(newest, req->deltas.data[i]->id);
-    }
     rk__sn_turn_queue(c, &turn);
     rk__sn_turn_wait(c, &turn);
     rk_mutex_lock(&c->lock);
-    for (size_t i = 0; i < c->channels_len && newest > 0; i++) {
-        prune_deltas(&c->channels[i], req, newest);
+    for (size_t i = 0; i < c->channels_len && code == RK_OK; i++) {
+        code = prune_deltas(&c->channels[i], req);
     }
-    {
+    if (code != RK_OK) {
+        code = rk__sn_no_memory(ctx->err);
+    } else if (schema->version != c->schema->version || strcmp(name, c->name) != 0) {
         rk_schema *old_schema = c->schema;
         char *old_name = c->name;
         c->schema = schema;

@@ -457,6 +457,7 @@ rig_insert_shard(roles *r, const pb_rk_CollectionInfo *c, size_t shard, int64_t 
     pb_rk_DeleteBatch *deletes[1] = {&gone};
     pb_schema_FieldData *fields[3];
     pb_rk_AppendResponse *out = NULL;
+    rk_code code = RK_OK;
 
     fields[0] = rig_ids_field(r, from, n);
     fields[1] = tags_field(r, tag, n);
@@ -468,7 +469,14 @@ rig_insert_shard(roles *r, const pb_rk_CollectionInfo *c, size_t shard, int64_t 
     gone.keys = rig_key_ids(r, from, n);
     request.deletes.data = deletes;
     request.deletes.n = upsert ? 1 : 0;
-    MUST(r, pb_rk_StreamingNode_Append(r->sn, &request, &out, &r->ctx));
+    for (int i = 0; i < 3;
+         i++) { /* as a client does that is refused for memory: the disk may be slow */
+        code = pb_rk_StreamingNode_Append(r->sn, &request, &out, &r->ctx);
+        if (code != RK_ENOMEM) {
+            break;
+        }
+    }
+    MUST(r, code);
     return out->timestamp;
 }
 
@@ -606,6 +614,20 @@ rig_settle(roles *r, const pb_rk_CollectionInfo *c, size_t most)
         usleep(5000);
     }
     fail_msg("compaction and indexing never came to rest");
+}
+
+size_t
+rig_live_segments(roles *r, const pb_rk_CollectionInfo *c)
+{
+    pb_rk_ListSegmentsRequest list = {.collection_id = c->id};
+    pb_rk_ListSegmentsResponse *segments = NULL;
+    size_t n = 0;
+
+    MUST(r, pb_rk_Coordinator_ListSegments(r->co, &list, &segments, &r->ctx));
+    for (size_t i = 0; i < segments->segments.n; i++) {
+        n += segments->segments.data[i]->state == PB_RK_SegmentState_SEGMENT_FLUSHED;
+    }
+    return n;
 }
 
 size_t

@@ -127,6 +127,7 @@ int64_t rig_count(roles *r, const pb_rk_CollectionInfo *c, const char *expr);
 int64_t rig_nearest(roles *r, const pb_rk_CollectionInfo *c, float x, rk_str *tag);
 /* Waits until no more than |most| sealed segments are left and all rows are indexed. */
 void rig_settle(roles *r, const pb_rk_CollectionInfo *c, size_t most);
+size_t rig_live_segments(roles *r, const pb_rk_CollectionInfo *c);
 size_t rig_objects(roles *r); /* in the store */
 /* Waits until no more than |most| objects are left. */
 void rig_wait_objects(roles *r, size_t most);

@@ -213,6 +213,276 @@ log_is_bounded(bool far)
     roles_free(r);
 }
 
+/* ---- loading and views ---- */
+
+static uint64_t
+growing_bytes(roles *r, const pb_rk_CollectionInfo *c)
+{
+    pb_rk_CollectionId id = {.collection_id = c->id};
+    pb_rk_StreamingStatsResponse *stats = NULL;
+    uint64_t bytes = 0;
+
+    MUST(r, pb_rk_StreamingNode_GetStats(r->sn, &id, &stats, &r->ctx));
+    for (size_t i = 0; i < stats->channels.n; i++) {
+        bytes += stats->channels.data[i]->growing_bytes;
+    }
+    return bytes;
+}
+
+/* Segments are merged before any of them could be loaded: their growing copies leave the view when
+ * the merged one joins it. */
+static void
+merged_before_it_was_loaded(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "early");
+
+    rig_index_and_load(r, c);
+    rig_refuse(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EIO, 1000000);
+    for (int i = 0; i < 8; i++) {
+        rig_insert(r, c, i * 10, 10, "x", false);
+        rig_flush(r, c);
+    }
+    for (int i = 0; i < 1000 && rig_live_segments(r, c) > 1; i++) {
+        usleep(5000);
+    }
+    assert_int_equal(rig_live_segments(r, c), 1);
+    assert_int_equal(rig_count(r, c, ""), 80);
+    rig_refuse(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EIO, 0);
+    for (int i = 0; i < 1000 && growing_bytes(r, c) > 0; i++) {
+        assert_int_equal(rig_count(r, c, ""), 80);
+        usleep(5000);
+    }
+    assert_int_equal(growing_bytes(r, c), 0);
+    assert_int_equal(rig_count(r, c, ""), 80);
+    rig_wait_objects(r, 4);
+    roles_free(r);
+}
+
+/* Calls that are carried out but not answered are repeated. */
+static void
+view_answers_are_lost(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "views");
+
+    rig_insert(r, c, 0, 100, "x", false);
+    rig_create_index(r, c);
+    rig_lose_reply(r, RIG_STREAMING, PB_RK_StreamingNode_SyncView, RK_EUNAVAILABLE, 2);
+    rig_load(r, c);
+    rig_lose_reply(r, RIG_STREAMING, PB_RK_StreamingNode_SyncView, RK_EUNAVAILABLE, 1);
+    rig_lose_reply(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EUNAVAILABLE, 1);
+    rig_flush(r, c);
+    for (int i = 0; i < 1000 && growing_bytes(r, c) > 0; i++) {
+        assert_int_equal(rig_count(r, c, ""), 100);
+        usleep(5000);
+    }
+    assert_int_equal(growing_bytes(r, c), 0);
+    assert_int_equal(rig_count(r, c, ""), 100);
+    rig_erase(r, c, 0, 10);
+    assert_int_equal(rig_count(r, c, ""), 90);
+    roles_free(r);
+}
+
+/* A load that fails says why, and heals; a release that fails is tried again before the caller's
+ * patience ends. */
+static void
+load_and_release_heal(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "healing");
+    pb_rk_CollectionId id = {.collection_id = c->id};
+    pb_rk_LoadRequest load = {.collection_id = c->id};
+    pb_rk_LoadState *state = NULL;
+    pb_rk_Empty *nothing = NULL;
+    const rk_clock *clock = rk_env_real()->clock;
+    int64_t began;
+
+    rig_insert(r, c, 0, 100, "x", false);
+    rig_flush(r, c);
+    rig_create_index(r, c);
+    rig_refuse(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EIO, 1);
+    MUST(r, pb_rk_Coordinator_Load(r->co, &load, &nothing, &r->ctx));
+    MUST(r, pb_rk_Coordinator_GetLoadState(r->co, &id, &state, &r->ctx));
+    assert_true(state->progress == 100 || rk_str_is(state->fail_reason, "refused by the test"));
+    rig_load(r, c);
+    assert_int_equal(rig_count(r, c, ""), 100);
+    rig_refuse(r, RIG_STREAMING, PB_RK_StreamingNode_SyncView, RK_EUNAVAILABLE, 1);
+    began = clock->monotonic_ns(clock->self);
+    MUST(r, pb_rk_Coordinator_Release(r->co, &id, &nothing, &r->ctx));
+    assert_true(clock->monotonic_ns(clock->self) - began < INT64_C(10) * 1000000000);
+    assert_int_equal(rig_hits(r, RIG_STREAMING), 1);
+    MUST(r, pb_rk_Coordinator_GetLoadState(r->co, &id, &state, &r->ctx));
+    assert_int_equal(state->state, PB_COMMON_LoadState_LoadStateNotLoad);
+    roles_free(r);
+}
+
+/* ---- background work ---- */
+
+/* Three small segments become one although |fault| comes in between; no object is left behind. */
+static void
+merge_meets(bool far, const char *fault, bool lose_submit)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "merging");
+
+    rig_index_and_load(r, c);
+    for (int i = 0; i < 3; i++) {
+        rig_insert(r, c, i * 600, 600, "x", false);
+        rig_flush(r, c);
+    }
+    rig_fault(fault);
+    if (lose_submit) {
+        rig_lose_reply(r, RIG_DATA, PB_RK_DataNode_Submit, RK_EUNAVAILABLE, 2);
+    }
+    rig_settle(r, c, 1);
+    rig_fault("");
+    assert_int_equal(rig_count(r, c, ""), 1800);
+    rig_wait_objects(r, 5); /* three fields, timestamps, index */
+    rig_restart(r);
+    assert_int_equal(rig_count(r, c, ""), 1800);
+    assert_int_equal(rig_objects(r), 5);
+    roles_free(r);
+}
+
+static void
+merge_meets_faults(bool far)
+{
+    merge_meets(far, "meta.before_commit:1:error", false);
+    merge_meets(far, "meta.before_commit:2:error,meta.before_commit:3:error", false);
+    merge_meets(far, "index.after_build:1:error", false);
+    merge_meets(far, "", true);
+}
+
+/* A merge that always fails is not tried over and over, nor does it keep indexes from being built.
+ */
+static void
+failing_merge_is_patient(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "patient");
+
+    rig_index_and_load(r, c);
+    rig_fault("compact.after_write:1:error+");
+    rig_delay(r, RIG_DATA, PB_RK_DataNode_Submit, 0, 1000000);
+    for (int i = 0; i < 9; i++) {
+        rig_insert(r, c, i * 1100, 1100, "x", false);
+        rig_flush(r, c);
+    }
+    rig_settle(r, c, 9);
+    usleep(300000);
+    assert_in_range(rig_hits(r, RIG_DATA), 9, 12);
+    assert_int_equal(rig_count(r, c, ""), 9900);
+    rig_wait_objects(r, 45);
+    rig_fault("");
+    roles_free(r);
+}
+
+/* A build is tried three times, then shown as failed with the reason; searches go on. */
+static void
+build_fails(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "unbuilt");
+    pb_rk_DescribeIndexRequest describe = {.collection_id = c->id};
+    pb_rk_DescribeIndexResponse *indexes = NULL;
+    rk_str tag;
+
+    rig_index_and_load(r, c);
+    rig_insert(r, c, 0, 2000, "x", false);
+    rig_fault("index.before_build:1:error+");
+    rig_flush(r, c);
+    for (int i = 0; i < 1000; i++) {
+        MUST(r, pb_rk_Coordinator_DescribeIndex(r->co, &describe, &indexes, &r->ctx));
+        if (indexes->indexes.data[0]->state == PB_COMMON_IndexState_Failed) {
+            break;
+        }
+        usleep(5000);
+    }
+    rig_fault("");
+    assert_int_equal(indexes->indexes.data[0]->state, PB_COMMON_IndexState_Failed);
+    assert_true(indexes->indexes.data[0]->fail_reason.len > 0);
+    assert_int_equal(rig_nearest(r, c, 7.1f, &tag), 7);
+    rig_restart(r);
+    rig_settle(r, c, 1);
+    assert_int_equal(rig_nearest(r, c, 7.1f, &tag), 7);
+    roles_free(r);
+}
+
+/* ---- the catalogue ---- */
+
+static void
+create_and_drop_fail(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "m");
+    pb_rk_CreateCollectionRequest again = {.schema = c->schema, .shards = 1};
+    pb_rk_CollectionKey key = {.name = RK_STR("m")};
+    pb_rk_CollectionInfo *info = NULL;
+    pb_rk_Empty *nothing = NULL;
+    rk_meta_range left = {.n = 1};
+
+    rig_create(r, "z");
+    rig_create(r, "a");
+    rig_insert(r, c, 0, 10, "x", false);
+    rig_flush(r, c);
+    rig_fault("meta.before_commit:1:error");
+    assert_int_equal(pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx), RK_EIO);
+    rig_fault("drop.before_commit:1:error");
+    MUST(r, pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx));
+    assert_int_equal(pb_rk_Coordinator_DescribeCollection(r->co, &key, &info, &r->ctx),
+                     RK_ECOLLECTION_NOT_FOUND);
+    for (int i = 0; i < 1000 && left.n > 0; i++) {
+        MUST(r, rk_meta_list(r->meta, RK_STR("drop/"), 0, &left, r->arena, &r->err));
+        usleep(5000);
+    }
+    assert_int_equal(left.n, 0);
+    again.schema->name = RK_STR("m");
+    rig_fault("meta.before_commit:1:full");
+    assert_int_equal(pb_rk_Coordinator_CreateCollection(r->co, &again, &info, &r->ctx),
+                     RK_EDISK_FULL);
+    rig_fault("");
+    assert_int_equal(pb_rk_Coordinator_DescribeCollection(r->co, &key, &info, &r->ctx),
+                     RK_ECOLLECTION_NOT_FOUND);
+    c = rig_create(r, "m");
+    rig_insert(r, c, 0, 10, "x", false);
+    rig_restart(r);
+    for (size_t i = 0; i < 3; i++) {
+        key.name = rk_str_from((const char *[]){"a", "m", "z"}[i]);
+        MUST(r, pb_rk_Coordinator_DescribeCollection(r->co, &key, &info, &r->ctx));
+        assert_true(rk_str_eq(info->name, key.name));
+    }
+    key.name = RK_STR("b");
+    assert_int_equal(pb_rk_Coordinator_DescribeCollection(r->co, &key, &info, &r->ctx),
+                     RK_ECOLLECTION_NOT_FOUND);
+    rig_index_and_load(r, c);
+    assert_int_equal(rig_count(r, c, ""), 10);
+    roles_free(r);
+}
+
+/* The delegator hears which delete files are gone. */
+static void
+folded_deletes_are_forgotten(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "folded");
+
+    rig_index_and_load(r, c);
+    rig_delay(r, RIG_STREAMING, PB_RK_StreamingNode_UpdateCollection, 0, 1000000);
+    rig_insert(r, c, 0, 100, "x", false);
+    rig_flush(r, c);
+    rig_erase(r, c, 0, 60); /* more than the share at which a segment is rewritten */
+    rig_flush(r, c);
+    rig_wait_hits(r, RIG_STREAMING, 1);
+    rig_wait_objects(r, 4);
+    rig_erase(r, c, 60, 1);
+    assert_int_equal(rig_count(r, c, ""), 39);
+    rig_flush(r, c);
+    rig_restart(r);
+    assert_int_equal(rig_count(r, c, ""), 39);
+    roles_free(r);
+}
+
 BOTH(deadline_passes_after_the_log)
 BOTH(delete_is_sent_again)
 BOTH(flush_meets_faults)
@@ -221,6 +491,14 @@ BOTH(saved_and_answered_late)
 BOTH(ends_between_two_channels)
 BOTH(memory_is_given_back)
 BOTH(log_is_bounded)
+BOTH(merged_before_it_was_loaded)
+BOTH(view_answers_are_lost)
+BOTH(load_and_release_heal)
+BOTH(merge_meets_faults)
+BOTH(failing_merge_is_patient)
+BOTH(build_fails)
+BOTH(create_and_drop_fail)
+BOTH(folded_deletes_are_forgotten)
 
 #define TWICE(name) cmocka_unit_test(name##_near), cmocka_unit_test(name##_far)
 
@@ -236,11 +514,20 @@ main(void)
         TWICE(ends_between_two_channels),
         TWICE(memory_is_given_back),
         TWICE(log_is_bounded),
+        TWICE(merged_before_it_was_loaded),
+        TWICE(view_answers_are_lost),
+        TWICE(load_and_release_heal),
+        TWICE(merge_meets_faults),
+        TWICE(failing_merge_is_patient),
+        TWICE(build_fails),
+        TWICE(create_and_drop_fail),
+        TWICE(folded_deletes_are_forgotten),
     };
     int failed;
 
     rk_kernels_init();
-    rk_log_set_level(RK_LOG_ERROR);
+    rk_log_set_level(getenv("RIG_LOG") ? RK_LOG_DEBUG : RK_LOG_ERROR);
+    cmocka_set_test_filter(getenv("RIG_ONLY")); /* a pattern; NULL: all */
     rig_fault("");
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     rig_fault("");
