@@ -99,6 +99,7 @@ typedef struct rk__co_collection {
 
     bool load_wanted;
     bool load_announced;   /* the delegator keeps growing copies for us */
+    bool leaving;          /* letting go began: the view must be announced anew */
     bool loaded;           /* the view serves reads */
     char load_error[512];  /* empty: none */
     int64_t retry_at_ns;   /* monotonic: not before; 0: at once */
@@ -226,12 +227,25 @@ rk_code rk__co_release(void *self, const void *request, void *response, rk_ctx *
 rk_code rk__co_get_load_state(void *self, const void *request, void *response, rk_ctx *ctx);
 void rk__co_fill_load_state(const rk__co_collection *c,
                             pb_rk_LoadState *out); /* caller holds lock */
+/* Neither the view nor the query node has anything of it. Caller holds lock. */
+bool rk__co_holds_nothing(const rk__co_collection *c);
 /* Job thread: brings query node and view to what the catalogue says. */
 void rk__co_sync_load(rk_coordinator *co, int64_t collection_id);
 
-/* ---- tasks.c, job thread ---- */
-void rk__co_collect_tasks(rk_coordinator *co); /* takes results of ended tasks in */
+/* ---- tasks.c, job thread; the helpers: caller holds lock ---- */
 void rk__co_plan_tasks(rk_coordinator *co, int64_t collection_id, int64_t *wait_ns);
+rk__co_task *rk__co_task_find(rk_coordinator *co, int64_t segment_id, int64_t index_id);
+/* Takes the task |id| from the table into |*out|; its inputs are the caller's. */
+bool rk__co_task_take(rk_coordinator *co, int64_t id, rk__co_task *out);
+/* Marks the inputs of |task| as taken by it, or as free again. */
+void rk__co_mark_inputs(rk__co_collection *c, const rk__co_task *task, bool taken);
+rk__co_failure *rk__co_failure_find(rk__co_collection *c, int64_t segment_id, int64_t index_id);
+/* True when the build has failed so often that nothing waits for it any more. */
+bool rk__co_gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id);
+bool rk__co_is_vector_index(const pb_rk_CollectionInfo *info, const pb_rk_IndexInfo *index);
+
+/* ---- results.c, job thread ---- */
+void rk__co_collect_tasks(rk_coordinator *co); /* takes results of ended tasks in */
 /* Puts compactions whose indexes are built into the catalogue, and marks what they replace. */
 void rk__co_commit_pending(rk_coordinator *co, int64_t collection_id);
 /* Replaces a segment's record, durable unless it is pending. RK_ESEGMENT_NOT_FOUND when it is gone.
@@ -243,6 +257,7 @@ void rk__co_delete_objects(rk_coordinator *co, const pb_rk_SegmentInfo *info);
 /* ---- gc.c, job thread ---- */
 void rk__co_collect_garbage(rk_coordinator *co, int64_t collection_id);
 void rk__co_sweep_orphans(rk_coordinator *co);
+void rk__co_drop_object(rk_coordinator *co, rk_str name); /* a failure is logged */
 
 /* ---- jobs.c ---- */
 RK_MUST_CHECK rk_code rk__co_jobs_start(rk_coordinator *co, rk_err *err);

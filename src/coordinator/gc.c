@@ -10,8 +10,8 @@
  */
 #include "coordinator/coordinator_private.h"
 
-static void
-drop_object(rk_coordinator *co, rk_str name)
+void
+rk__co_drop_object(rk_coordinator *co, rk_str name)
 {
     char *object = rk_strdup(name);
     rk_err err = {0};
@@ -78,7 +78,7 @@ remove_collection(rk_coordinator *co, int64_t id, rk_ctx *ctx)
     /* objects first: until the drop record is gone a restart finds its way back here */
     RK_RET(rk_object_list(co->options.objects, prefix.data, &objects, &n, ctx->arena, ctx->err));
     for (size_t i = 0; i < n; i++) {
-        drop_object(co, objects[i].name);
+        rk__co_drop_object(co, objects[i].name);
     }
     RK_RET(RK_FAULT("drop.before_commit"));
     RK_RET(rk__co_commit(co, ops, RK_COUNT(ops), ctx->err));
@@ -193,7 +193,7 @@ remove_delta(rk_coordinator *co, int64_t collection_id, const pb_rk_DeltaFile *d
         return rk__co_no_memory(ctx->err);
     }
     RK_RET(rk__co_commit(co, &op, 1, ctx->err));
-    drop_object(co, delta->object);
+    rk__co_drop_object(co, delta->object);
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, collection_id);
     for (size_t i = 0; c && i < c->deltas_len; i++) {
@@ -324,7 +324,7 @@ collect_one(rk_coordinator *co, int64_t id, bool *found, rk_ctx *ctx)
     }
     if (without) {
         RK_RET(rk__co_segment_replace(co, id, without, ctx));
-        drop_object(co, object);
+        rk__co_drop_object(co, object);
         return RK_OK;
     }
     return delta ? remove_delta(co, id, delta, ctx) : RK_OK;
@@ -462,7 +462,7 @@ rk__co_sweep_orphans(rk_coordinator *co)
         wanted = is_wanted(co, objects[i].name);
         rk_mutex_unlock(&co->lock);
         if (!wanted) {
-            drop_object(co, objects[i].name);
+            rk__co_drop_object(co, objects[i].name);
             swept++;
         }
     }

@@ -196,7 +196,8 @@ rk__co_drop_index(void *self, const void *request, void *response, rk_ctx *ctx)
         pb_rk_IndexInfo *index = next.indexes.data[i];
         if (!index_named(index, req)) {
             kept[n++] = index;
-        } else if (c->load_wanted && is_vector_field(&next, index->field_id)) {
+        } else if ((c->load_wanted || !rk__co_holds_nothing(c)) &&
+                   is_vector_field(&next, index->field_id)) {
             code = rk_fail_tail(ctx->err, RK_EINVAL,
                                 "vector index cannot be dropped on loaded collection: %lld",
                                 (long long)c->id);

@@ -115,8 +115,8 @@ out:
     return RK_OK;
 }
 
-static bool
-holds_nothing(const rk__co_collection *c)
+bool
+rk__co_holds_nothing(const rk__co_collection *c)
 {
     bool held = c->loaded || c->load_announced;
 
@@ -161,7 +161,7 @@ rk__co_release(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_RET(code);
     rk_mutex_lock(&co->lock);
     while (in_time && !co->stopping && (c = rk__co_find(co, req->collection_id)) &&
-           !c->load_wanted && !holds_nothing(c)) {
+           !c->load_wanted && !rk__co_holds_nothing(c)) {
         in_time = rk_cond_wait_until(&co->changed, &co->lock, until);
     }
     rk_mutex_unlock(&co->lock);
@@ -236,6 +236,26 @@ note_load_error(rk_coordinator *co, int64_t id, rk_code code, const rk_err *err)
     rk_mutex_unlock(&co->lock);
 }
 
+/* Notes that the view is about to be left: should that end half-way and the collection be wanted
+ * again, it is announced and put together from the beginning. */
+static void
+begin_leaving(rk_coordinator *co, int64_t id)
+{
+    rk__co_collection *c;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    if (c) {
+        c->leaving = true;
+        c->load_announced = c->load_announced || c->loaded; /* something is held still */
+        c->loaded = false;
+        for (size_t i = 0; i < c->segments_len; i++) {
+            c->segments[i].in_view = false;
+        }
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
 /* Takes the collection off the view and the query node; a dropped one off the streaming node too.
  */
 static rk_code
@@ -246,8 +266,10 @@ let_go(rk_coordinator *co, int64_t id, bool dropped, rk_ctx *ctx)
     pb_rk_CollectionId close = {.collection_id = id};
     pb_rk_Empty *answer = NULL;
     rk__co_collection *c;
-    rk_code code = pb_rk_StreamingNode_SyncView(co->options.streaming_node, &view, &answer, ctx);
+    rk_code code;
 
+    begin_leaving(co, id);
+    code = pb_rk_StreamingNode_SyncView(co->options.streaming_node, &view, &answer, ctx);
     if (code != RK_OK && code != RK_ECOLLECTION_NOT_FOUND) {
         return code;
     }
@@ -262,6 +284,7 @@ let_go(rk_coordinator *co, int64_t id, bool dropped, rk_ctx *ctx)
     if (c) {
         c->loaded = false;
         c->load_announced = false;
+        c->leaving = false;
         for (size_t i = 0; i < c->segments_len; i++) {
             c->segments[i].held = c->segments[i].in_view = c->segments[i].stale = false;
         }
@@ -434,6 +457,7 @@ announce(rk_coordinator *co, int64_t id, rk_ctx *ctx)
     c = rk__co_find(co, id);
     if (c) {
         c->load_announced = true;
+        c->leaving = false;
     }
     rk_mutex_unlock(&co->lock);
     return RK_OK;
@@ -523,9 +547,9 @@ rk__co_sync_load(rk_coordinator *co, int64_t id)
     c = rk__co_find(co, id);
     if (c) {
         dropped = c->dropped;
-        release = dropped || (!c->load_wanted && !holds_nothing(c));
+        release = dropped || (!c->load_wanted && !rk__co_holds_nothing(c));
         load = !release && c->load_wanted && c->retry_at_ns <= rk__co_now_ns(co) && is_behind(c);
-        announced = c->load_announced || c->loaded;
+        announced = (c->load_announced || c->loaded) && !c->leaving;
     }
     rk_mutex_unlock(&co->lock);
     if (release) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Index builds and compactions: what is planned, what is given to the data node, and what becomes
- * of the results. Job thread.
+ * Index builds and compactions: what is planned and given to the data node. What becomes of the
+ * results: results.c. Job thread.
  *
  * Compaction merges small segments of one partition and channel into one, and folds the deletes
  * that are in files. Its result waits as `pending` until its indexes are built, so that a search
@@ -18,11 +18,6 @@
 #define MERGE_AT_ONCE    8  /* so many small segments are merged without waiting for quiet */
 #define MERGE_SHARE      4  /* what joins the largest must be at least 1/4 of it */
 #define DELTAS_MAX       32 /* so many delta files: segments are rewritten to get rid of them */
-#define MERGE_RETRY_NS   (INT64_C(60) * 1000000000) /* a compaction that failed is tried again */
-/* A build that failed is tried again after this, times the tries so far; once it is shown as
- * failed, every minute: what it lacked (memory, disk) may have come back. */
-#define BUILD_RETRY_NS (INT64_C(200) * 1000000)
-#define BUILD_HEAL_NS  (INT64_C(60) * 1000000000)
 
 static uint64_t
 segment_bytes_max(const rk_coordinator *co)
@@ -131,8 +126,8 @@ will_merge(const rk_coordinator *co, const rk__co_collection *c, size_t position
 
 /* ---- giving tasks out ---- */
 
-static rk__co_task *
-find_task(rk_coordinator *co, int64_t segment_id, int64_t index_id)
+rk__co_task *
+rk__co_task_find(rk_coordinator *co, int64_t segment_id, int64_t index_id)
 {
     for (size_t i = 0; i < co->tasks_len; i++) {
         if (co->tasks[i].segment_id == segment_id && co->tasks[i].index_id == index_id) {
@@ -142,8 +137,8 @@ find_task(rk_coordinator *co, int64_t segment_id, int64_t index_id)
     return NULL;
 }
 
-static rk__co_failure *
-find_failure(rk__co_collection *c, int64_t segment_id, int64_t index_id)
+rk__co_failure *
+rk__co_failure_find(rk__co_collection *c, int64_t segment_id, int64_t index_id)
 {
     for (size_t i = 0; i < c->failures_len; i++) {
         if (c->failures[i].segment_id == segment_id && c->failures[i].index_id == index_id) {
@@ -153,10 +148,10 @@ find_failure(rk__co_collection *c, int64_t segment_id, int64_t index_id)
     return NULL;
 }
 
-static bool
-gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id)
+bool
+rk__co_gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id)
 {
-    const rk__co_failure *f = find_failure(c, segment_id, index_id);
+    const rk__co_failure *f = rk__co_failure_find(c, segment_id, index_id);
 
     return f && f->tries >= RK__CO_TASK_TRIES_MAX;
 }
@@ -165,7 +160,7 @@ gave_up(rk__co_collection *c, int64_t segment_id, int64_t index_id)
 static int64_t
 build_due_in(const rk_coordinator *co, rk__co_collection *c, int64_t segment_id, int64_t index_id)
 {
-    const rk__co_failure *f = find_failure(c, segment_id, index_id);
+    const rk__co_failure *f = rk__co_failure_find(c, segment_id, index_id);
 
     return f ? RK_MAX(f->retry_at_ns - rk__co_now_ns(co), INT64_C(0)) : 0;
 }
@@ -187,8 +182,8 @@ remember_task(rk_coordinator *co, const rk__co_task *task)
     return true;
 }
 
-static bool
-is_vector_index(const pb_rk_CollectionInfo *info, const pb_rk_IndexInfo *index)
+bool
+rk__co_is_vector_index(const pb_rk_CollectionInfo *info, const pb_rk_IndexInfo *index)
 {
     for (size_t i = 0; i < info->schema->fields.n; i++) {
         if (info->schema->fields.data[i]->fieldID == index->field_id) {
@@ -213,8 +208,8 @@ missing_index(rk_coordinator *co, rk__co_collection *c, size_t position, int64_t
     for (size_t i = 0; i < rk__co_info(c)->indexes.n; i++) {
         const pb_rk_IndexInfo *index = rk__co_info(c)->indexes.data[i];
         int64_t due_in;
-        if (!is_vector_index(rk__co_info(c), index) || rk__co_index_file(info, index->id) ||
-            find_task(co, s->id, index->id)) {
+        if (!rk__co_is_vector_index(rk__co_info(c), index) || rk__co_index_file(info, index->id) ||
+            rk__co_task_find(co, s->id, index->id)) {
             continue;
         }
         due_in = build_due_in(co, c, s->id, index->id);
@@ -298,8 +293,8 @@ compose_merge(const rk__co_collection *c, const merge *m, uint64_t ids, pb_rk_Ta
 }
 
 /* Takes the task |id| from the table into |*out|. Caller holds lock. */
-static bool
-take_task_locked(rk_coordinator *co, int64_t id, rk__co_task *out)
+bool
+rk__co_task_take(rk_coordinator *co, int64_t id, rk__co_task *out)
 {
     for (size_t i = 0; i < co->tasks_len; i++) {
         if (co->tasks[i].id == id) {
@@ -312,8 +307,8 @@ take_task_locked(rk_coordinator *co, int64_t id, rk__co_task *out)
 }
 
 /* Marks the inputs of |task| as taken by it, or as free again. Caller holds lock. */
-static void
-mark_inputs(rk__co_collection *c, const rk__co_task *task, bool taken)
+void
+rk__co_mark_inputs(rk__co_collection *c, const rk__co_task *task, bool taken)
 {
     for (size_t i = 0; c && i < task->inputs_len; i++) {
         rk__co_segment *s = rk__co_segment_find(c, task->inputs[i]);
@@ -338,7 +333,7 @@ submit(rk_coordinator *co, const pb_rk_TaskRequest *request, rk__co_task *task, 
     c = rk__co_find(co, task->collection_id);
     kept = c && remember_task(co, task);
     if (kept) {
-        mark_inputs(c, task, true);
+        rk__co_mark_inputs(c, task, true);
     }
     rk_mutex_unlock(&co->lock);
     if (!kept) {
@@ -357,8 +352,8 @@ submit(rk_coordinator *co, const pb_rk_TaskRequest *request, rk__co_task *task, 
         return false; /* perhaps it has it */
     }
     rk_mutex_lock(&co->lock);
-    if (take_task_locked(co, request->id, &refused)) {
-        mark_inputs(rk__co_find(co, refused.collection_id), &refused, false);
+    if (rk__co_task_take(co, request->id, &refused)) {
+        rk__co_mark_inputs(rk__co_find(co, refused.collection_id), &refused, false);
         rk_free(refused.inputs);
     }
     rk_mutex_unlock(&co->lock);
@@ -553,407 +548,5 @@ rk__co_plan_tasks(rk_coordinator *co, int64_t id, int64_t *wait_ns)
     while (more && plan_build(co, id, wait_ns, &ctx)) {
         rk_arena_reset(ctx.arena);
     }
-    rk_arena_free(ctx.arena);
-}
-
-/* ---- taking results in ---- */
-
-rk_code
-rk__co_segment_replace(rk_coordinator *co, int64_t collection_id, const pb_rk_SegmentInfo *next,
-                       rk_ctx *ctx)
-{
-    rk__co_box box = {0};
-    rk__co_collection *c;
-    rk__co_segment *s = NULL;
-    rk_meta_op op;
-    rk_code code = RK_OK;
-    bool pending = false;
-
-    rk_mutex_lock(&co->ddl);
-    rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, collection_id);
-    s = c && !c->dropped ? rk__co_segment_find(c, next->id) : NULL;
-    pending = s && s->pending;
-    rk_mutex_unlock(&co->lock);
-    if (!s) {
-        code = RK_ESEGMENT_NOT_FOUND;
-        goto out;
-    }
-    RK_ERR(rk__co_box_copy(&box, &pb_rk_SegmentInfo_desc, next));
-    RK_ERR(rk__co_put(&op, rk__co_key(ctx->arena, "seg", collection_id, next->id),
-                      &pb_rk_SegmentInfo_desc, next, ctx->arena));
-    if (!pending) {
-        RK_ERR(rk__co_commit(co, &op, 1, ctx->err));
-    }
-    rk_mutex_lock(&co->lock);
-    s = rk__co_segment_find(c, next->id); /* ddl is ours: the collection stays */
-    if (s) {
-        rk__co_box_free(&s->box);
-        s->box = box;
-        box = (rk__co_box){0};
-        s->stale = s->held;
-        rk__co_wake(co);
-    }
-    rk_mutex_unlock(&co->lock);
-out:
-    rk_mutex_unlock(&co->ddl);
-    rk__co_box_free(&box);
-    return code;
-}
-
-static void
-delete_object(rk_coordinator *co, rk_str name)
-{
-    char *object = rk_strdup(name);
-    rk_err err = {0};
-
-    if (object && rk_object_delete(co->options.objects, object, &err) != RK_OK) {
-        RK_LOG_W("coordinator", "event=delete_failed object=%s error=\"%s\"", object, err.text);
-    }
-    rk_free(object);
-}
-
-void
-rk__co_delete_objects(rk_coordinator *co, const pb_rk_SegmentInfo *info)
-{
-    for (size_t i = 0; i < info->columns.n; i++) {
-        delete_object(co, info->columns.data[i]->object);
-    }
-    for (size_t i = 0; i < info->indexes.n; i++) {
-        delete_object(co, info->indexes.data[i]->object);
-    }
-}
-
-/* A finished build: its file joins the segment, if that is still there. */
-static void
-take_index(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
-{
-    rk__co_collection *c;
-    rk__co_segment *s;
-    pb_rk_SegmentInfo *next = NULL;
-    void *copy = NULL;
-    bool wanted = false;
-
-    rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, task->collection_id);
-    s = c ? rk__co_segment_find(c, task->segment_id) : NULL;
-    for (size_t i = 0; s && i < rk__co_info(c)->indexes.n; i++) {
-        wanted = wanted || rk__co_info(c)->indexes.data[i]->id == task->index_id;
-    }
-    if (wanted && !rk__co_index_file(rk__co_seg_info(s), task->index_id) &&
-        pb_copy(&pb_rk_SegmentInfo_desc, &copy, rk__co_seg_info(s), ctx->arena) == RK_OK) {
-        next = copy;
-    }
-    rk_mutex_unlock(&co->lock);
-    if (next) {
-        pb_rk_IndexFile **files =
-            RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexFile *, next->indexes.n + 1);
-        if (files) {
-            if (next->indexes.n) {
-                memcpy(files, next->indexes.data, next->indexes.n * sizeof(*files));
-            }
-            files[next->indexes.n++] = result->index;
-            next->indexes.data = files;
-            if (rk__co_segment_replace(co, task->collection_id, next, ctx) == RK_OK) {
-                RK_LOG_I("coordinator", "event=index_built segment=%lld index=%lld bytes=%llu",
-                         (long long)task->segment_id, (long long)task->index_id,
-                         (unsigned long long)result->index->size_bytes);
-                return;
-            }
-        }
-    }
-    delete_object(co, result->index->object); /* nobody wants it any more */
-}
-
-static void
-free_inputs(rk_coordinator *co, const rk__co_task *task)
-{
-    rk_mutex_lock(&co->lock);
-    mark_inputs(rk__co_find(co, task->collection_id), task, false);
-    rk_mutex_unlock(&co->lock);
-}
-
-/* A finished compaction: its segment waits as pending; inputs stay taken until it is committed. */
-static void
-take_segment(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
-{
-    pb_rk_SegmentInfo next = *result->segment;
-    rk__co_segment segment = {.id = next.id, .pending = true};
-    rk__co_collection *c;
-    bool added = false;
-
-    RK_UNUSED(ctx);
-    next.compacted_from.data = task->inputs;
-    next.compacted_from.n = task->inputs_len;
-    rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, task->collection_id);
-    if (c && !c->dropped &&
-        rk__co_box_copy(&segment.box, &pb_rk_SegmentInfo_desc, &next) == RK_OK) {
-        added = rk__co_segment_add(c, &segment) == RK_OK;
-        if (!added) {
-            rk__co_box_free(&segment.box);
-        }
-    }
-    rk_mutex_unlock(&co->lock);
-    if (!added) {
-        rk__co_delete_objects(co, result->segment);
-        free_inputs(co, task);
-    }
-}
-
-static void
-note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result)
-{
-    rk__co_collection *c;
-    rk__co_failure *f;
-
-    rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, task->collection_id);
-    f = c ? find_failure(c, task->segment_id, task->index_id) : NULL;
-    if (c && !f && rk__co_segment_find(c, task->segment_id)) {
-        rk__co_failure *bigger = rk_realloc(c->failures, (c->failures_len + 1) * sizeof(*bigger));
-        if (bigger) {
-            c->failures = bigger;
-            f = &c->failures[c->failures_len++];
-            *f = (rk__co_failure){.segment_id = task->segment_id, .index_id = task->index_id};
-        }
-    }
-    if (f) {
-        f->tries++;
-        f->retry_at_ns =
-            rk__co_now_ns(co) +
-            (f->tries < RK__CO_TASK_TRIES_MAX ? BUILD_RETRY_NS * (int64_t)f->tries : BUILD_HEAL_NS);
-        (void)snprintf(f->reason, sizeof(f->reason), "%.*s", RK_STR_ARG(result->fail_reason));
-    }
-    rk_mutex_unlock(&co->lock);
-}
-
-static void
-take_result(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result, rk_ctx *ctx)
-{
-    bool done = result->state == PB_RK_TaskState_TASK_DONE;
-
-    if (task->index_id != 0) {
-        if (done && result->index) {
-            take_index(co, task, result, ctx);
-        } else if (result->state == PB_RK_TaskState_TASK_FAILED &&
-                   result->fail_code != RK_ECANCELLED) {
-            note_failure(co, task, result);
-        }
-    } else if (done && result->segment) {
-        take_segment(co, task, result, ctx);
-    } else {
-        if (result->state == PB_RK_TaskState_TASK_FAILED && result->fail_code != RK_ECANCELLED) {
-            rk_mutex_lock(&co->lock);
-            rk__co_collection *c = rk__co_find(co, task->collection_id);
-            if (c) {
-                c->merge_at_ns = rk__co_now_ns(co) + MERGE_RETRY_NS;
-            }
-            rk_mutex_unlock(&co->lock);
-        }
-        free_inputs(co, task);
-    }
-}
-
-/* Removes the task |id| from the table into |*out|. */
-static bool
-take_task(rk_coordinator *co, int64_t id, rk__co_task *out)
-{
-    bool found = false;
-
-    rk_mutex_lock(&co->lock);
-    found = take_task_locked(co, id, out);
-    if (found) {
-        rk__co_wake(co); /* what comes next may depend on it */
-    }
-    rk_mutex_unlock(&co->lock);
-    return found;
-}
-
-static void
-note_progress(rk_coordinator *co, const pb_rk_TaskInfo *info)
-{
-    rk_mutex_lock(&co->lock);
-    for (size_t i = 0; i < co->tasks_len; i++) {
-        if (co->tasks[i].id == info->id) {
-            co->tasks[i].rows_done = info->rows_done;
-        }
-    }
-    rk_mutex_unlock(&co->lock);
-}
-
-void
-rk__co_collect_tasks(rk_coordinator *co)
-{
-    rk_err err = {0};
-    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
-    pb_rk_TaskIds ids = {0};
-    pb_rk_TaskList *list = NULL;
-    pb_rk_Empty *answer = NULL;
-
-    if (!ctx.arena) {
-        return;
-    }
-    rk_mutex_lock(&co->lock);
-    ids.ids.data = RK_ARENA_ARRAY(ctx.arena, int64_t, co->tasks_len + 1);
-    for (size_t i = 0; ids.ids.data && i < co->tasks_len; i++) {
-        ids.ids.data[ids.ids.n++] = co->tasks[i].id;
-    }
-    rk_mutex_unlock(&co->lock);
-    if (ids.ids.n == 0 || pb_rk_DataNode_Get(co->options.data_node, &ids, &list, &ctx) != RK_OK) {
-        rk_arena_free(ctx.arena);
-        return;
-    }
-    for (size_t i = 0; i < list->tasks.n; i++) {
-        pb_rk_TaskInfo *info = list->tasks.data[i];
-        rk__co_task task;
-        pb_rk_TaskIds one = {.ids = {&info->id, 1}};
-        if (info->state == PB_RK_TaskState_TASK_QUEUED ||
-            info->state == PB_RK_TaskState_TASK_RUNNING) {
-            note_progress(co, info);
-            continue;
-        }
-        if (!take_task(co, info->id, &task)) {
-            continue;
-        }
-        take_result(co, &task, info, &ctx);
-        rk_free(task.inputs);
-        rk_err_clear(&err);
-        if (pb_rk_DataNode_Forget(co->options.data_node, &one, &answer, &ctx) != RK_OK) {
-            rk_err_clear(&err);
-        }
-    }
-    rk_arena_free(ctx.arena);
-}
-
-/* ---- committing compactions ---- */
-
-/* True when the pending segment has all the indexes it will get. Caller holds lock. */
-static bool
-is_complete(rk_coordinator *co, rk__co_collection *c, const rk__co_segment *s)
-{
-    const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
-
-    for (size_t i = 0; i < rk__co_info(c)->indexes.n && info->rows >= RK__CO_INDEX_ROWS_MIN; i++) {
-        const pb_rk_IndexInfo *index = rk__co_info(c)->indexes.data[i];
-        if (is_vector_index(rk__co_info(c), index) && !rk__co_index_file(info, index->id) &&
-            !gave_up(c, s->id, index->id)) {
-            return false;
-        }
-    }
-    return !c->dropped && !find_task(co, s->id, 0);
-}
-
-/* The transaction of one pending segment: it comes in, its inputs are marked dropped. */
-static rk_code
-commit_one(rk_coordinator *co, rk__co_collection *c, int64_t segment_id, rk_ctx *ctx)
-{
-    const rk_clock *clock = co->options.env->clock;
-    rk__co_segment *s;
-    rk__co_box *boxes = NULL;
-    rk_meta_op *ops = NULL;
-    const pb_rk_SegmentInfo *info;
-    size_t n = 0;
-    rk_code code = RK_OK;
-
-    rk_mutex_lock(&co->lock);
-    s = rk__co_segment_find(c, segment_id);
-    if (!s) {
-        rk_mutex_unlock(&co->lock);
-        return RK_OK;
-    }
-    info = rk__co_seg_info(s);
-    ops = RK_ARENA_ARRAY(ctx->arena, rk_meta_op, info->compacted_from.n + 1);
-    boxes = RK_ARENA_ARRAY(ctx->arena, rk__co_box, info->compacted_from.n + 1);
-    if (!ops || !boxes) {
-        code = rk__co_no_memory(ctx->err);
-    }
-    for (size_t i = 0; code == RK_OK && i < info->compacted_from.n; i++) {
-        const rk__co_segment *input = rk__co_segment_find(c, info->compacted_from.data[i]);
-        pb_rk_SegmentInfo dropped;
-        if (!input) {
-            continue;
-        }
-        dropped = *rk__co_seg_info(input);
-        dropped.state = PB_RK_SegmentState_SEGMENT_DROPPED;
-        dropped.dropped_ms = (uint64_t)clock->wall_ms(clock->self);
-        code = rk__co_put(&ops[n], rk__co_key(ctx->arena, "seg", c->id, dropped.id),
-                          &pb_rk_SegmentInfo_desc, &dropped, ctx->arena);
-        if (code == RK_OK) {
-            code = rk__co_box_copy(&boxes[n++], &pb_rk_SegmentInfo_desc, &dropped);
-        }
-    }
-    if (code == RK_OK && info->rows > 0) {
-        code = rk__co_put(&ops[n], rk__co_key(ctx->arena, "seg", c->id, info->id),
-                          &pb_rk_SegmentInfo_desc, info, ctx->arena);
-    }
-    size_t ops_len = n + (info->rows > 0 ? 1 : 0);
-    rk_mutex_unlock(&co->lock);
-    if (code == RK_OK) {
-        code = rk__co_commit(co, ops, ops_len, ctx->err);
-    }
-    rk_mutex_lock(&co->lock);
-    s = rk__co_segment_find(c, segment_id);
-    if (code == RK_OK && s) {
-        if (rk__co_seg_info(s)->rows > 0) {
-            s->pending = false;
-        } else {
-            rk__co_segment_remove(c, segment_id); /* every row was deleted: nothing was written */
-        }
-        for (size_t i = 0; i < n; i++) {
-            rk__co_segment *input =
-                rk__co_segment_find(c, ((pb_rk_SegmentInfo *)boxes[i].message)->id);
-            rk__co_box_free(&input->box);
-            input->box = boxes[i];
-            boxes[i] = (rk__co_box){0};
-            input->compaction = 0;
-        }
-        rk__co_wake(co);
-    }
-    rk_mutex_unlock(&co->lock);
-    for (size_t i = 0; boxes && i < n; i++) {
-        rk__co_box_free(&boxes[i]);
-    }
-    return code;
-}
-
-void
-rk__co_commit_pending(rk_coordinator *co, int64_t id)
-{
-    rk_err err = {0};
-    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
-    rk__co_collection *c;
-    int64_t ready = 0;
-
-    if (!ctx.arena) {
-        return;
-    }
-    rk_mutex_lock(&co->ddl); /* the collection stays while we work on it */
-    do {
-        ready = 0;
-        rk_mutex_lock(&co->lock);
-        c = rk__co_find(co, id);
-        for (size_t i = 0; c && !c->dropped && i < c->segments_len && ready == 0; i++) {
-            if (c->segments[i].pending && is_complete(co, c, &c->segments[i])) {
-                ready = c->segments[i].id;
-            }
-        }
-        rk_mutex_unlock(&co->lock);
-        if (ready != 0) {
-            rk_code code = commit_one(co, c, ready, &ctx);
-            if (code != RK_OK) {
-                RK_LOG_W("coordinator",
-                         "event=compaction_commit_failed segment=%lld code=%d error=\"%s\"",
-                         (long long)ready, code, err.text);
-                ready = 0; /* the next pass tries again */
-                co->pass_failed = true;
-                rk_err_clear(&err);
-            } else {
-                RK_LOG_I("coordinator", "event=compacted collection=%lld segment=%lld",
-                         (long long)id, (long long)ready);
-            }
-        }
-    } while (ready != 0);
-    rk_mutex_unlock(&co->ddl);
     rk_arena_free(ctx.arena);
 }

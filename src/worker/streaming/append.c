@@ -262,15 +262,20 @@ rk__sn_append(void *self, const void *request, void *response, rk_ctx *ctx)
     size_t ids = segments_of(req);
     rk_code code = RK_OK;
 
+    atomic_fetch_add(&node->busy, 1); /* before the look at |stopping|: a stop waits for us or we
+                                         see it */
     if (atomic_load(&node->stopping)) {
-        return rk_fail(ctx->err, RK_ENOT_READY, "the server is shutting down");
+        code = rk_fail(ctx->err, RK_ENOT_READY, "the server is shutting down");
+        goto out;
     }
     if (req->inserts.n == 0 && req->deletes.n == 0) {
-        return rk_fail(ctx->err, RK_EINVAL, "a write came without rows or keys");
+        code = rk_fail(ctx->err, RK_EINVAL, "a write came without rows or keys");
+        goto out;
     }
     c = rk__sn_find(node, req->collection_id);
     if (!c) {
-        return rk__sn_not_found(req->collection_id, ctx->err);
+        code = rk__sn_not_found(req->collection_id, ctx->err);
+        goto out;
     }
     RK_ERR(check_state(c, req, ctx->err));
     RK_ERR(check_request(c, req, ctx->err));
@@ -288,6 +293,7 @@ rk__sn_append(void *self, const void *request, void *response, rk_ctx *ctx)
     rk__sn_ids_return(node, ids);
 out:
     rk__sn_unref(c);
+    atomic_fetch_sub(&node->busy, 1);
     return code;
 }
 

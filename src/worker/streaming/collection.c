@@ -228,6 +228,9 @@ rk__sn_open_collection(void *self, const void *request, void *response, rk_ctx *
     }
     RK_RET(collection_new(&c, node, req, ctx->err));
     RK_ASSERT(c);
+    if (!atomic_load(&node->replayed) && c->applied_ts > atomic_load(&node->last_ts)) {
+        atomic_store(&node->last_ts, c->applied_ts); /* its records may have left the log */
+    }
     rk_mutex_lock(&node->lock);
     at = find_position(node, c->id);
     if (at < node->collections_len && node->collections[at]->id == c->id) {

@@ -163,7 +163,7 @@ struct rk_streaming_node {
     _Atomic(bool) stopping;
     _Atomic(bool)
         replayed; /* the log has been read whole: what is in memory tells what it may lose */
-    _Atomic(uint32_t) busy; /* background jobs under way */
+    _Atomic(uint32_t) busy; /* appends and background jobs under way */
     _Atomic(uint64_t) next_job;
     _Atomic(uint64_t) durable_lsn; /* records up to this are in the log for good */
     _Atomic(uint64_t) log_grown;   /* bytes since its length was looked at */
