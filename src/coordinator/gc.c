@@ -2,7 +2,8 @@
 /*
  * Garbage: what nobody refers to any more leaves the meta store first and the object store after,
  * so that a record never points to a missing object. What a crash leaves between the two is an
- * object without a record; one sweep after each start finds those.
+ * object without a record; one sweep after each start finds those. A dropped collection goes the
+ * other way round: nobody follows its records any more, and the drop record leads back to the rest.
  *
  * Nothing waits for a timer: a dropped segment goes as soon as no read can start on it, within
  * seconds of the drop. Readers and tasks that are still at work hold the files mapped; removing the

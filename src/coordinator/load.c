@@ -532,7 +532,7 @@ void
 rk__co_sync_load(rk_coordinator *co, int64_t id)
 {
     rk_err err = {0};
-    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
+    rk_ctx ctx = {.err = &err, .deadline_ns = INT64_MAX};
     const rk__co_collection *c;
     bool release = false;
     bool load = false;
@@ -540,9 +540,6 @@ rk__co_sync_load(rk_coordinator *co, int64_t id)
     bool announced = false;
     rk_code code = RK_OK;
 
-    if (!ctx.arena) {
-        return;
-    }
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, id);
     if (c) {
@@ -552,14 +549,20 @@ rk__co_sync_load(rk_coordinator *co, int64_t id)
         announced = (c->load_announced || c->loaded) && !c->leaving;
     }
     rk_mutex_unlock(&co->lock);
-    if (release) {
+    if (!release && !load) {
+        return;
+    }
+    ctx.arena = rk_arena_new(0);
+    if (!ctx.arena) {
+        code = rk__co_no_memory(&err);
+    } else if (release) {
         code = let_go(co, id, dropped, &ctx);
-    } else if (load) {
+    } else {
         code = load_round_run(co, id, announced, &ctx);
     }
     if (code != RK_OK) {
         note_load_error(co, id, code, &err);
-    } else if (release || load) {
+    } else {
         clear_load_error(co, id);
     }
     rk_arena_free(ctx.arena);

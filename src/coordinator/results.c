@@ -360,15 +360,35 @@ commit_one(rk_coordinator *co, rk__co_collection *c, int64_t segment_id, rk_ctx 
     return code;
 }
 
+static bool
+has_pending(rk_coordinator *co, int64_t id)
+{
+    const rk__co_collection *c;
+    bool pending = false;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, id);
+    for (size_t i = 0; c && i < c->segments_len && !pending; i++) {
+        pending = c->segments[i].pending;
+    }
+    rk_mutex_unlock(&co->lock);
+    return pending;
+}
+
 void
 rk__co_commit_pending(rk_coordinator *co, int64_t id)
 {
     rk_err err = {0};
-    rk_ctx ctx = {.arena = rk_arena_new(0), .err = &err, .deadline_ns = INT64_MAX};
+    rk_ctx ctx = {.err = &err, .deadline_ns = INT64_MAX};
     rk__co_collection *c;
     int64_t ready = 0;
 
+    if (!has_pending(co, id)) {
+        return; /* most passes, most collections: without waiting for ddl */
+    }
+    ctx.arena = rk_arena_new(0);
     if (!ctx.arena) {
+        co->pass_failed = true;
         return;
     }
     rk_mutex_lock(&co->ddl); /* the collection stays while we work on it */
