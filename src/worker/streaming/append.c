@@ -28,6 +28,9 @@
 /* How long a write waits for flushes to give memory back before it is refused. */
 #define MEMORY_WAIT_NS (INT64_C(3) * 1000000000)
 #define MEMORY_LOOK_NS (INT64_C(20) * 1000000)
+/* Rows that have left their slots are freed a little later: so many looks in a row must find
+ * nothing to wait for. */
+#define MEMORY_LOOKS_IN_VAIN 4
 /* The log's length is looked at so often while it grows to its bound. */
 #define LOG_LOOKS 16u
 
@@ -122,13 +125,15 @@ reserve(rk__sn_collection *c, uint64_t bytes, rk_ctx *ctx)
     const rk_clock *clock = node->options.env->clock;
     uint64_t limit = rk_mem_limit(node->options.mem);
     int64_t until = RK_MIN(clock->monotonic_ns(clock->self) + MEMORY_WAIT_NS, ctx->deadline_ns);
+    int in_vain = 0;
     rk_code code;
 
     while ((code = rk_mem_reserve(node->options.mem, bytes, "rows to insert", ctx->err)) ==
            RK_ENOMEM) {
         int64_t now = clock->monotonic_ns(clock->self);
+        in_vain = rk__sn_make_room(node) ? 0 : in_vain + 1;
         if (now >= until || (limit > 0 && bytes > limit) || atomic_load(&node->stopping) ||
-            !rk__sn_make_room(node)) {
+            in_vain == MEMORY_LOOKS_IN_VAIN) {
             return code;
         }
         rk_mutex_lock(&c->lock);

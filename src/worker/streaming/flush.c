@@ -232,6 +232,7 @@ rk__sn_make_room(rk_streaming_node *node)
         rk__sn_collection *c = node->collections[i];
         uint64_t bytes = 0;
         rk_mutex_lock(&c->lock);
+        held = held || c->jobs != NULL;
         for (size_t k = 0; k < c->channels_len && !c->broken; k++) {
             const rk__sn_channel *ch = &c->channels[k];
             for (size_t s = 0; s < ch->slots_len; s++) {

@@ -457,7 +457,6 @@ rig_insert_shard(roles *r, const pb_rk_CollectionInfo *c, size_t shard, int64_t 
     pb_rk_DeleteBatch *deletes[1] = {&gone};
     pb_schema_FieldData *fields[3];
     pb_rk_AppendResponse *out = NULL;
-    rk_code code = RK_OK;
 
     fields[0] = rig_ids_field(r, from, n);
     fields[1] = tags_field(r, tag, n);
@@ -469,14 +468,7 @@ rig_insert_shard(roles *r, const pb_rk_CollectionInfo *c, size_t shard, int64_t 
     gone.keys = rig_key_ids(r, from, n);
     request.deletes.data = deletes;
     request.deletes.n = upsert ? 1 : 0;
-    for (int i = 0; i < 3;
-         i++) { /* as a client does that is refused for memory: the disk may be slow */
-        code = pb_rk_StreamingNode_Append(r->sn, &request, &out, &r->ctx);
-        if (code != RK_ENOMEM) {
-            break;
-        }
-    }
-    MUST(r, code);
+    MUST(r, pb_rk_StreamingNode_Append(r->sn, &request, &out, &r->ctx));
     return out->timestamp;
 }
 
