@@ -126,10 +126,163 @@ release_and_load(bool far)
     roles_free(r);
 }
 
+/* ---- reads are exact while everything moves ---- */
+
+#define STRESS_KEYS 300
+#define STRESS_MS   2500
+
+/* A copy of the rig for a second thread: own arena, own error. */
+typedef struct stirrer {
+    roles rig;
+    const pb_rk_CollectionInfo *c;
+    bool releases;
+    _Atomic(bool) stop;
+} stirrer;
+
+/* Flushes all the time; now and then releases and loads again. Failures are not this thread's to
+ * judge. */
+static void
+stir(void *arg)
+{
+    stirrer *s = arg;
+    roles *r = &s->rig;
+    pb_rk_FlushRequest flush = {.collection_id = s->c->id};
+    pb_rk_CollectionId id = {.collection_id = s->c->id};
+    pb_rk_LoadRequest load = {.collection_id = s->c->id};
+
+    for (unsigned i = 1; !atomic_load(&s->stop); i++) {
+        pb_rk_FlushResponse *flushed = NULL;
+        pb_rk_Empty *nothing = NULL;
+        rk_code code = pb_rk_Coordinator_Flush(r->co, &flush, &flushed, &r->ctx);
+        if (code == RK_OK && s->releases && i % 12 == 0) {
+            code = pb_rk_Coordinator_Release(r->co, &id, &nothing, &r->ctx);
+            usleep(30000);
+            RK_KEEP(pb_rk_Coordinator_Load(r->co, &load, &nothing, &r->ctx));
+        }
+        rk_arena_reset(r->arena);
+        rk_err_clear(&r->err);
+        usleep(25000);
+    }
+}
+
+/* The number of rows, or -1 while the collection is not loaded. */
+static int64_t
+count_if_loaded(roles *r, const pb_rk_CollectionInfo *c, const char *expr)
+{
+    pb_rk_ReadScope scope = {.collection_id = c->id};
+    pb_rk_Predicate predicate = {.expr = rk_str_from(expr)};
+    pb_rk_QueryRequest request = {.scope = &scope, .predicate = &predicate, .count_only = true};
+    pb_rk_QueryResponse *out = NULL;
+    rk_code code;
+
+    scope.consistency_level = PB_COMMON_ConsistencyLevel_Strong;
+    code = pb_rk_StreamingNode_Query(r->sn, &request, &out, &r->ctx);
+    if (code == RK_ECOLLECTION_NOT_LOADED || code == RK_ECOLLECTION_NOT_FULLY_LOADED) {
+        rk_err_clear(&r->err);
+        return -1;
+    }
+    MUST(r, code);
+    return out->count;
+}
+
+static void
+check_model(roles *r, const pb_rk_CollectionInfo *c, const unsigned *versions, size_t key,
+            int64_t live)
+{
+    char expr[96];
+    int64_t have = count_if_loaded(r, c, "");
+
+    if (have >= 0) {
+        assert_int_equal(have, live);
+    }
+    (void)snprintf(expr, sizeof(expr), "id == %zu", key);
+    have = count_if_loaded(r, c, expr);
+    if (have >= 0) {
+        assert_int_equal(have, versions[key] > 0);
+    }
+    (void)snprintf(expr, sizeof(expr), "id == %zu and tag == \"v%u\"", key, versions[key]);
+    have = count_if_loaded(r, c, expr);
+    if (have >= 0) {
+        assert_int_equal(have, versions[key] > 0);
+    }
+}
+
+/* One writer changes rows and reads after every change, while flushes, merges, index builds and,
+ * when asked, releases and loads go on: every read sees every row once, in its newest version. */
+static void
+exact_while_moving(bool far, bool releases)
+{
+    roles *r = roles_new(far);
+    const rk_clock *clock = rk_env_real()->clock;
+    int64_t end = clock->monotonic_ns(clock->self) + STRESS_MS * INT64_C(1000000);
+    pb_rk_CollectionInfo *c = rig_create(r, "moving");
+    unsigned versions[STRESS_KEYS] = {0}; /* 0: absent */
+    stirrer *s = calloc(1, sizeof(*s));
+    rk_arena *kept = r->arena;
+    uint64_t seed = 88172645463325252u;
+    unsigned version = 0;
+    int64_t live = 0;
+    rk_thread thread;
+
+    assert_non_null(s);
+    rig_index_and_load(r, c);
+    s->c = c;
+    s->releases = releases;
+    s->rig.co = r->co;
+    s->rig.arena = rk_arena_new(0);
+    s->rig.ctx = (rk_ctx){.arena = s->rig.arena, .err = &s->rig.err, .deadline_ns = INT64_MAX};
+    assert_int_equal(rk_thread_start(&thread, "stir", stir, s), RK_OK);
+    r->arena = r->ctx.arena = rk_arena_new(0);
+    while (clock->monotonic_ns(clock->self) < end) {
+        size_t key;
+        seed = rk_hash_u64(seed + 1);
+        key = (size_t)(seed % STRESS_KEYS);
+        if (seed % 5 == 0) {
+            rig_erase(r, c, (int64_t)key, 1);
+            live -= versions[key] > 0;
+            versions[key] = 0;
+        } else {
+            char tag[16];
+            (void)snprintf(tag, sizeof(tag), "v%u", ++version);
+            rig_insert(r, c, (int64_t)key, 1, tag, true);
+            live += versions[key] == 0;
+            versions[key] = version;
+        }
+        check_model(r, c, versions, key, live);
+        rk_arena_reset(r->arena);
+    }
+    atomic_store(&s->stop, true);
+    rk_thread_join(thread);
+    rk_arena_free(s->rig.arena);
+    free(s);
+    rk_arena_free(r->arena);
+    r->arena = r->ctx.arena = kept;
+    rig_restart(r);
+    rig_load(r, c);
+    for (size_t key = 0; key < STRESS_KEYS; key += 7) {
+        check_model(r, c, versions, key, live);
+    }
+    roles_free(r);
+}
+
+static void
+exact_while_flushing(bool far)
+{
+    exact_while_moving(far, false);
+}
+
+static void
+exact_while_releasing(bool far)
+{
+    exact_while_moving(far, true);
+}
+
 BOTH(write_read_flush_restart)
 BOTH(compaction_keeps_rows)
 BOTH(drop_frees_everything)
 BOTH(release_and_load)
+BOTH(exact_while_flushing)
+BOTH(exact_while_releasing)
 
 int
 main(void)
@@ -143,9 +296,14 @@ main(void)
         cmocka_unit_test(drop_frees_everything_far),
         cmocka_unit_test(release_and_load_near),
         cmocka_unit_test(release_and_load_far),
+        cmocka_unit_test(exact_while_flushing_near),
+        cmocka_unit_test(exact_while_flushing_far),
+        cmocka_unit_test(exact_while_releasing_near),
+        cmocka_unit_test(exact_while_releasing_far),
     };
 
     rk_kernels_init();
     rk_log_set_level(RK_LOG_WARN);
+    cmocka_set_test_filter(getenv("RIG_ONLY")); /* a pattern; NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
