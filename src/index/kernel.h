@@ -35,6 +35,12 @@ typedef enum rk__dense_slot { RK__F32, RK__F16, RK__BF16, RK__I8, RK__DENSE_SLOT
 typedef void (*rk__code4_fn)(const int16_t *query, const int8_t *const rows[4], size_t n,
                              int32_t out[4]);
 
+/* 32 one-bit codes against a query's tables, see bits.h. |groups| is a multiple of 16, at most
+ * 8192. */
+typedef uint32_t (*rk__scan32_fn)(const uint8_t *lut, const uint8_t *block, size_t groups,
+                                  const float add[32], const float mul[32], float unit, float bias,
+                                  float extra, float below, float est[32]);
+
 typedef struct rk__kernels {
     const char *name;
     rk__dense_kernels dense[RK__DENSE_SLOTS];
@@ -42,6 +48,7 @@ typedef struct rk__kernels {
     rk__dist_fn jaccard; /* n in bytes; two empty sets are at distance 1 */
     rk__code4_fn code_l2x4;
     rk__code4_fn code_ipx4;
+    rk__scan32_fn scan32;
 } rk__kernels;
 
 extern const rk__kernels rk__kernels_scalar;
