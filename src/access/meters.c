@@ -25,7 +25,7 @@ struct rk__meters {
 };
 
 static rk_series *
-find(rk_metric metric, const char *a, const char *b, const char *c, const char *d)
+find(rk_metric_id metric, const char *a, const char *b, const char *c, const char *d)
 {
     return rk_metric_series(metric, (const char *const[RK_METRIC_LABELS_MAX]){a, b, c, d});
 }
@@ -94,7 +94,7 @@ rk__meter_refused(const rk_access *access)
 void
 rk__meter_rows(const rk__entry *entry, rk__meter_rows_kind kind, uint64_t rows)
 {
-    static const rk_metric metrics[] = {
+    static const rk_metric_id metrics[] = {
         [RK__ROWS_INSERTED] = RK_METRIC_PROXY_INSERT_VECTORS,
         [RK__ROWS_UPSERTED] = RK_METRIC_PROXY_UPSERT_VECTORS,
         [RK__ROWS_DELETED] = RK_METRIC_PROXY_DELETE_VECTORS,

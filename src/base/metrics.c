@@ -179,7 +179,7 @@ hash_values(const char *const *values, unsigned count)
 }
 
 rk_series *
-rk_metric_series(rk_metric metric, const char *const values[RK_METRIC_LABELS_MAX])
+rk_metric_series(rk_metric_id metric, const char *const values[RK_METRIC_LABELS_MAX])
 {
     static const char *const others[RK_METRIC_LABELS_MAX] = {"other", "other", "other", "other"};
     const char *clean[RK_METRIC_LABELS_MAX];

@@ -14,12 +14,12 @@
 #include "base/metrics_table.h"
 #include "base/slice.h"
 
-typedef enum rk_metric {
+typedef enum rk_metric_id {
 #define RK_METRIC_ENUM(id, name, kind, labels, help) RK_METRIC_##id,
     RK_METRICS_TABLE(RK_METRIC_ENUM)
 #undef RK_METRIC_ENUM
         RK_METRIC_COUNT
-} rk_metric;
+} rk_metric_id;
 
 #define RK_METRIC_LABELS_MAX 4
 
@@ -27,7 +27,7 @@ typedef struct rk_series rk_series;
 
 /* The series of these label values, in the order of the table; missing ones are NULL or "". Never
  * fails: when memory is out a series comes back that is not printed. */
-rk_series *rk_metric_series(rk_metric metric, const char *const values[RK_METRIC_LABELS_MAX]);
+rk_series *rk_metric_series(rk_metric_id metric, const char *const values[RK_METRIC_LABELS_MAX]);
 
 void rk_series_add(rk_series *series, uint64_t count);   /* COUNTER */
 void rk_series_set(rk_series *series, double value);     /* GAUGE */

@@ -2,7 +2,8 @@
 /*
  * One-bit codes of vectors and the random rotation before them: RaBitQ (Gao & Long, SIGMOD 2024,
  * section 3), laid out in blocks of 32 rows so that one pass of table look-ups scores all of them
- * (FastScan: André, Kermarrec, Le Scouarnec, VLDB 2015; the signs of four components are one group).
+ * (FastScan: André, Kermarrec, Le Scouarnec, VLDB 2015; the signs of four components are one
+ * group).
  *
  * A row x is coded relative to a centre c. Let r = P(x - c), P the rotation, padded to |padded|
  * components. The code is the signs of r; the two factors |add| and |mul| hold what is known of r
