@@ -224,7 +224,7 @@ rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors, rk_mem *m
         RK_ERR(verify_sections(image, &sections, err));
     }
     kind = rk_get_u32le(image.data + 12);
-    if (kind == 0 || rk__kind_name((rk__kind_id)kind)[0] == '\0') {
+    if (kind >= RK__KINDS || !rk__kind_verbs((rk__kind_id)kind)) {
         code = rk_fail(err, RK_ECORRUPT, "index image: kind %u is not part of this build", kind);
         goto out;
     }

@@ -9,25 +9,18 @@
 
 #include "index/index_private.h"
 
-static const rk__verbs *
-verbs_of(rk__kind_id kind)
+/* The engines of this build; a kind without one is refused by name. */
+static const rk__verbs *const engines[RK__KINDS] = {
+    [RK__KIND_FLAT] = &rk__flat_verbs,          [RK__KIND_BIN_FLAT] = &rk__flat_verbs,
+    [RK__KIND_HNSW] = &rk__hnsw_verbs,          [RK__KIND_IVF_FLAT] = &rk__ivf_verbs,
+    [RK__KIND_BIN_IVF_FLAT] = &rk__ivf_verbs,   [RK__KIND_SPARSE_INVERTED] = &rk__sparse_verbs,
+    [RK__KIND_SPARSE_WAND] = &rk__sparse_verbs,
+};
+
+const rk__verbs *
+rk__kind_verbs(rk__kind_id kind)
 {
-    switch (kind) {
-    case RK__KIND_NONE:
-        break;
-    case RK__KIND_FLAT:
-    case RK__KIND_BIN_FLAT:
-        return &rk__flat_verbs;
-    case RK__KIND_HNSW:
-        return &rk__hnsw_verbs;
-    case RK__KIND_IVF_FLAT:
-    case RK__KIND_BIN_IVF_FLAT:
-        return &rk__ivf_verbs;
-    case RK__KIND_SPARSE_INVERTED:
-    case RK__KIND_SPARSE_WAND:
-        return &rk__sparse_verbs;
-    }
-    return NULL;
+    return (size_t)kind < RK_COUNT(engines) ? engines[kind] : NULL;
 }
 
 void *
@@ -143,7 +136,7 @@ rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric, const rk_vecto
 
     *out = NULL;
     RK_RET(check_vectors(vectors, err));
-    if (!rk__kind_takes(kind, vectors->type, metric)) {
+    if (!rk__kind_verbs(kind) || !rk__kind_takes(kind, vectors->type, metric)) {
         return rk_fail(err, RK_EINVAL, "index type %s does not take vector type %d with metric %s",
                        rk__kind_name(kind), (int)vectors->type, rk_metric_name(metric));
     }
@@ -153,7 +146,7 @@ rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric, const rk_vecto
     }
     index->kind = kind;
     index->kind_name = rk__kind_name(kind);
-    index->verbs = verbs_of(kind);
+    index->verbs = rk__kind_verbs(kind);
     index->vectors = *vectors;
     index->mem = mem;
     if (vectors->type != RK_VEC_SPARSE) {
@@ -174,7 +167,7 @@ rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
     rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, vectors->rows);
 
     *out = NULL;
-    if (!kind) {
+    if (!rk__kind_verbs(kind)) {
         return rk_fail(err, RK_EINDEX_NOT_SUPPORTED,
                        "index type %.*s is not part of this build: index type not supported",
                        RK_STR_ARG(index_type));

@@ -171,6 +171,18 @@ typedef enum rk__kind_id { /* on disk: never renumber */
                            RK__KIND_BIN_IVF_FLAT = 5,
                            RK__KIND_SPARSE_INVERTED = 6,
                            RK__KIND_SPARSE_WAND = 7,
+                           RK__KIND_IVF_SQ8 = 8,
+                           RK__KIND_IVF_PQ = 9,
+                           RK__KIND_IVF_RABITQ = 10,
+                           RK__KIND_IVF_RABITQ_FASTSCAN = 11,
+                           RK__KIND_SCANN = 12,
+                           RK__KIND_HNSW_SQ = 13,
+                           RK__KIND_HNSW_PQ = 14,
+                           RK__KIND_HNSW_PRQ = 15,
+                           RK__KIND_DISKANN = 16,
+                           RK__KIND_AISAQ = 17,
+                           RK__KIND_MINHASH_LSH = 18,
+                           RK__KINDS
 } rk__kind_id;
 
 typedef struct rk__verbs {
@@ -242,6 +254,9 @@ double rk__param_float(rk_params params, const char *key, double fallback, doubl
  * has no such kind. */
 rk__kind_id rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows);
 const char *rk__kind_name(rk__kind_id kind);
+/* The engine of a kind, from the table in index.c; NULL: the API knows the kind, this build does
+ * not have it. */
+const rk__verbs *rk__kind_verbs(rk__kind_id kind);
 bool rk__kind_takes(rk__kind_id kind, rk_vector_type type, rk_metric metric);
 
 /* xorshift-multiply generator for sampling; deterministic in its seed. */

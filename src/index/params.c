@@ -67,17 +67,17 @@ static const kind_spec kinds[] = {
      T_SPARSE,
      {{"drop_ratio_build", true, 0, 1}},
      {{"drop_ratio_search", true, 0, 1}}},
-    {"IVF_SQ8", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"IVF_PQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"IVF_RABITQ", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
-    {"IVF_RABITQ_FASTSCAN", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
-    {"SCANN", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_SQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_PQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"HNSW_PRQ", RK__KIND_NONE, T_DENSE, {{0}}, {{0}}},
-    {"DISKANN", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
-    {"AISAQ", RK__KIND_NONE, T_FLOAT, {{0}}, {{0}}},
-    {"MINHASH_LSH", RK__KIND_NONE, T_BIN, {{0}}, {{0}}},
+    {"IVF_SQ8", RK__KIND_IVF_SQ8, T_DENSE, {{0}}, {{0}}},
+    {"IVF_PQ", RK__KIND_IVF_PQ, T_DENSE, {{0}}, {{0}}},
+    {"IVF_RABITQ", RK__KIND_IVF_RABITQ, T_FLOAT, {{0}}, {{0}}},
+    {"IVF_RABITQ_FASTSCAN", RK__KIND_IVF_RABITQ_FASTSCAN, T_FLOAT, {{0}}, {{0}}},
+    {"SCANN", RK__KIND_SCANN, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_SQ", RK__KIND_HNSW_SQ, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_PQ", RK__KIND_HNSW_PQ, T_DENSE, {{0}}, {{0}}},
+    {"HNSW_PRQ", RK__KIND_HNSW_PRQ, T_DENSE, {{0}}, {{0}}},
+    {"DISKANN", RK__KIND_DISKANN, T_FLOAT, {{0}}, {{0}}},
+    {"AISAQ", RK__KIND_AISAQ, T_FLOAT, {{0}}, {{0}}},
+    {"MINHASH_LSH", RK__KIND_MINHASH_LSH, T_BIN, {{0}}, {{0}}},
 };
 
 static const char *const sparse_algorithms[] = {
@@ -368,7 +368,7 @@ rk_index_check(rk_str index_type, rk_vector_type type, uint32_t dim, rk_metric m
         return rk_fail(err, RK_EINVAL, "data type %s can't build with this index %s" BUILD_TAIL,
                        type_name(type), spec->name);
     }
-    if (!spec->id) {
+    if (!rk__kind_verbs(spec->id)) {
         return rk_fail(err, RK_EINDEX_NOT_SUPPORTED,
                        "index type %s is known but not part of this build; dense vectors can use "
                        "HNSW, IVF_FLAT, FLAT or AUTOINDEX: "
@@ -457,7 +457,7 @@ rk_index_check_search(rk_str index_type, rk_params params, uint32_t k, rk_err *e
 {
     if (is_auto(index_type)) {
         for (size_t i = 0; i < RK_COUNT(kinds); i++) {
-            if (kinds[i].id) {
+            if (rk__kind_verbs(kinds[i].id)) {
                 RK_RET(check_search_kind(&kinds[i], params, k, err));
             }
         }
