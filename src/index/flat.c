@@ -188,7 +188,7 @@ metric_fits(rk_vector_type type, rk_metric metric)
 {
     switch (type) {
     case RK_VEC_BINARY:
-        return metric == RK_METRIC_HAMMING || metric == RK_METRIC_JACCARD;
+        return metric >= RK_METRIC_HAMMING && metric <= RK_METRIC_SUPERSTRUCTURE;
     case RK_VEC_SPARSE:
         return metric == RK_METRIC_IP;
     case RK_VEC_F32:

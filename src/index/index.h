@@ -7,8 +7,8 @@
  * returns a row whose bit in the filter is clear, and returns k rows whenever k rows pass (graph
  * kinds fall back to exact search when the walk finds too few). Scores: L2 is the squared distance
  * (smaller is nearer); IP and COSINE the similarity (larger is nearer); HAMMING a bit count;
- * JACCARD the distance 1 - |a&b|/|a|b|. COSINE vectors are stored as given; norms are kept beside
- * them.
+ * JACCARD the distance 1 - |a&b|/|a|b|; SUBSTRUCTURE and SUPERSTRUCTURE match (0) or not. COSINE
+ * vectors are stored as given; norms are kept beside them.
  *
  * Threads: a built index is immutable; any number of threads may search it. Build runs on the
  * caller's thread plus those of |parallel|. Memory: build asks |mem| for its bytes first.
@@ -35,15 +35,18 @@ typedef enum rk_metric {
     RK_METRIC_IP,
     RK_METRIC_COSINE,
     RK_METRIC_HAMMING,
-    RK_METRIC_JACCARD
-} rk_metric;
+    RK_METRIC_JACCARD,
+    RK_METRIC_SUBSTRUCTURE,   /* rows that are subsets of the query, at distance 0; others never */
+    RK_METRIC_SUPERSTRUCTURE, /* rows that contain the query, the same way */
+    RK_METRIC_MHJACCARD       /* MinHash, see minhash.c */
+} rk_metric;                  /* in files and messages: only append */
 
 const char *rk_metric_name(rk_metric metric);      /* "L2" */
 bool rk_metric_parse(rk_str name, rk_metric *out); /* any case */
 static inline bool
 rk_metric_larger_is_nearer(rk_metric m)
 {
-    return m == RK_METRIC_IP || m == RK_METRIC_COSINE;
+    return m == RK_METRIC_IP || m == RK_METRIC_COSINE || m == RK_METRIC_MHJACCARD;
 }
 
 /*

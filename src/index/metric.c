@@ -9,8 +9,15 @@
 #include "index/index_private.h"
 
 static const char *const metric_names[] = {
-    [RK_METRIC_NONE] = "",         [RK_METRIC_L2] = "L2",           [RK_METRIC_IP] = "IP",
-    [RK_METRIC_COSINE] = "COSINE", [RK_METRIC_HAMMING] = "HAMMING", [RK_METRIC_JACCARD] = "JACCARD",
+    [RK_METRIC_NONE] = "",
+    [RK_METRIC_L2] = "L2",
+    [RK_METRIC_IP] = "IP",
+    [RK_METRIC_COSINE] = "COSINE",
+    [RK_METRIC_HAMMING] = "HAMMING",
+    [RK_METRIC_JACCARD] = "JACCARD",
+    [RK_METRIC_SUBSTRUCTURE] = "SUBSTRUCTURE",
+    [RK_METRIC_SUPERSTRUCTURE] = "SUPERSTRUCTURE",
+    [RK_METRIC_MHJACCARD] = "MHJACCARD",
 };
 
 const char *
@@ -52,6 +59,39 @@ rk_vector_bytes(rk_vector_type type, uint32_t dim)
     return 0;
 }
 
+/* 0 when every bit of |small| is set in |large|, NaN, which wins no place, otherwise. */
+static float
+subset(const uint8_t *small, const uint8_t *large, size_t n)
+{
+    uint32_t outside = 0;
+
+    for (size_t i = 0; i < n && !outside; i++) {
+        outside = (uint32_t)small[i] & ~(uint32_t)large[i];
+    }
+    return outside ? NAN : 0;
+}
+
+static float
+substructure(const void *query, const void *row, size_t n)
+{
+    return subset(row, query, n);
+}
+
+static float
+superstructure(const void *query, const void *row, size_t n)
+{
+    return subset(query, row, n);
+}
+
+static rk__dist_fn
+bit_distance(rk_metric metric)
+{
+    return metric == RK_METRIC_JACCARD          ? rk__kernels_get()->jaccard
+           : metric == RK_METRIC_SUBSTRUCTURE   ? substructure
+           : metric == RK_METRIC_SUPERSTRUCTURE ? superstructure
+                                                : rk__kernels_get()->hamming;
+}
+
 void
 rk__space_init(rk__space *space, const rk_vectors *vectors, rk_metric metric)
 {
@@ -68,7 +108,7 @@ rk__space_init(rk__space *space, const rk_vectors *vectors, rk_metric metric)
         .dist_n = vectors->dim,
     };
     if (vectors->type == RK_VEC_BINARY) {
-        space->dist = metric == RK_METRIC_JACCARD ? kernels->jaccard : kernels->hamming;
+        space->dist = bit_distance(metric);
         space->dist_n = space->row_bytes;
     } else {
         space->dist = metric == RK_METRIC_L2 ? dense->l2 : dense->ip;
@@ -163,6 +203,11 @@ rk_distance(rk_vector_type type, rk_metric metric, uint32_t dim, const void *a, 
         return rk__kernels_scalar.hamming(a, b, bytes);
     case RK_METRIC_JACCARD:
         return rk__kernels_scalar.jaccard(a, b, bytes);
+    case RK_METRIC_SUBSTRUCTURE:
+        return substructure(a, b, bytes);
+    case RK_METRIC_SUPERSTRUCTURE:
+        return superstructure(a, b, bytes);
+    case RK_METRIC_MHJACCARD: /* needs the width of a hash, see minhash.c */
     case RK_METRIC_NONE:
         break;
     }

@@ -214,6 +214,9 @@ metric_of_type(rk_vector_type type, rk_metric metric)
         return type_bit(type) & (T_DENSE | T_SPARSE);
     case RK_METRIC_HAMMING:
     case RK_METRIC_JACCARD:
+    case RK_METRIC_SUBSTRUCTURE:
+    case RK_METRIC_SUPERSTRUCTURE:
+    case RK_METRIC_MHJACCARD:
         return type == RK_VEC_BINARY;
     case RK_METRIC_NONE:
         break;

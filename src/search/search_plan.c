@@ -9,7 +9,7 @@ static bool
 metric_fits(rk_type type, rk_metric metric)
 {
     if (type == RK_BINARY_VECTOR) {
-        return metric == RK_METRIC_HAMMING || metric == RK_METRIC_JACCARD;
+        return metric >= RK_METRIC_HAMMING && metric <= RK_METRIC_MHJACCARD;
     }
     if (type == RK_SPARSE_VECTOR) {
         return metric == RK_METRIC_IP;
@@ -43,6 +43,13 @@ check_range(const rk_search_plan *plan, rk_err *err)
 {
     bool larger = rk_metric_larger_is_nearer(plan->metric);
 
+    if (plan->range && plan->metric == RK_METRIC_MHJACCARD) {
+        return rk_fail(err, RK_ESEGCORE, "minhash not support range search");
+    }
+    if (plan->range && plan->metric > RK_METRIC_JACCARD) {
+        return rk_fail(err, RK_ESEGCORE, "range search is not supported with metric type %s",
+                       rk_metric_name(plan->metric));
+    }
     if (plan->has_range_filter && !plan->range) {
         return rk_fail_tail(err, RK_EINVAL,
                             "range_filter requires radius to be set; range_filter alone is not a "
@@ -86,7 +93,7 @@ rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request, rk_
         return rk__no_memory(err);
     }
     plan->schema = schema;
-    plan->metric = request->metric > RK_METRIC_NONE && request->metric <= RK_METRIC_JACCARD
+    plan->metric = request->metric > RK_METRIC_NONE && request->metric <= RK_METRIC_MHJACCARD
                        ? (rk_metric)request->metric
                        : RK_METRIC_NONE;
     plan->topk = request->topk;
