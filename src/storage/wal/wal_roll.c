@@ -2,10 +2,10 @@
 /*
  * Making the next log file.
  *
- * The file is made whole under another name (`new.wal`, or `spare.wal`, a truncated file kept for
- * reuse, whose blocks are already written and therefore sync faster), its header is synced, and
- * only then it gets its number as name and the folder is synced. A crash at any point leaves either
- * the old last file, or the new one with a good header.
+ * The file is made whole under the name `new.wal` (from `spare.wal`, a truncated file kept for
+ * reuse, whose blocks are already written and therefore sync faster, when there is one), its header
+ * is synced, and only then it gets its number as name and the folder is synced. A crash at any
+ * point leaves either the old last file, or the new one with a good header.
  *
  * Free space is looked at here and nowhere else: appends into a preallocated file need none.
  */
@@ -49,11 +49,13 @@ check_space(rk_wal *wal, uint64_t bytes, rk_err *err)
     return RK_OK;
 }
 
-/* Opens the spare file when there is one that fits; else makes a new one. */
+/* Makes the file under the name `new.wal`: from the spare when there is one that fits. Its name is
+ * taken from the spare first, so that a truncation can leave the next one meanwhile. */
 static rk_code
 raw_file(rk_wal *wal, rk_file **out, char temp[WAL_PATH_MAX], uint64_t bytes, rk_err *err)
 {
     rk_disk *disk = wal->env.disk;
+    char path[WAL_PATH_MAX];
     bool spare = false;
 
     if (bytes == wal->options.segment_bytes) {
@@ -62,11 +64,18 @@ raw_file(rk_wal *wal, rk_file **out, char temp[WAL_PATH_MAX], uint64_t bytes, rk
         wal->have_spare = false;
         rk_mutex_unlock(&wal->lock);
     }
-    if (spare) {
-        RK_RET(rk__wal_path(temp, wal->path, "spare.wal", err));
-        return disk->open(disk, out, temp, RK_OPEN_WRITE, err);
-    }
     RK_RET(rk__wal_path(temp, wal->path, "new.wal", err));
+    if (spare) {
+        RK_RET(rk__wal_path(path, wal->path, "spare.wal", err));
+        rk_code code = disk->rename(disk, path, temp, err);
+        if (code == RK_OK) {
+            return disk->open(disk, out, temp, RK_OPEN_WRITE, err);
+        }
+        if (code != RK_EKEY_NOT_FOUND) {
+            return code;
+        }
+        rk_err_clear(err);
+    }
     RK_RET(check_space(wal, bytes, err));
     RK_RET(disk->open(disk, out, temp, RK_OPEN_WRITE | RK_OPEN_CREATE | RK_OPEN_TRUNCATE, err));
     return disk->allocate(disk, *out, bytes, err);

@@ -24,7 +24,7 @@ oldest_to_drop(rk_wal *wal, uint64_t lsn, bool *recycle)
 }
 
 static rk_code
-drop_file(rk_wal *wal, const wal_file *file, bool recycle, rk_err *err)
+drop_file(rk_wal *wal, const wal_file *file, bool *recycle, rk_err *err)
 {
     rk_disk *disk = wal->env.disk;
     char path[WAL_PATH_MAX];
@@ -34,9 +34,10 @@ drop_file(rk_wal *wal, const wal_file *file, bool recycle, rk_err *err)
     rk__wal_name(name, file->seq);
     RK_RET(rk__wal_path(path, wal->path, name, err));
     RK_RET(rk__wal_path(spare, wal->path, "spare.wal", err));
-    rk_code code = recycle ? disk->rename(disk, path, spare, err) : disk->remove(disk, path, err);
+    rk_code code = *recycle ? disk->rename(disk, path, spare, err) : disk->remove(disk, path, err);
     if (code == RK_EKEY_NOT_FOUND) { /* an earlier try got this far */
         rk_err_clear(err);
+        *recycle = false;
         code = RK_OK;
     }
     RK_RET(code);
@@ -65,7 +66,7 @@ rk_wal_truncate(rk_wal *wal, uint64_t lsn, rk_err *err)
         if (code != RK_OK) {
             RK_ERR(rk_fail(err, code, "log %s: fault point wal.truncate", wal->path));
         }
-        RK_ERR(drop_file(wal, file, recycle, err));
+        RK_ERR(drop_file(wal, file, &recycle, err));
         rk_mutex_lock(&wal->lock);
         wal->files_len--;
         memmove(wal->files, wal->files + 1, wal->files_len * sizeof(wal_file *));

@@ -153,6 +153,63 @@ test_truncate_and_recycle(void **state)
     rk_wal_close(wal);
 }
 
+/* ---- a truncation while the next file is made of the spare ---- */
+
+static rk_wal *meddled; /* truncated by the next write of a file's header */
+static uint64_t meddled_upto;
+
+static rk_code
+write_and_truncate(rk_disk *d, rk_file *f, uint64_t offset, const void *buf, size_t len,
+                   rk_err *err)
+{
+    rk_wal *wal = offset == 0 ? meddled : NULL;
+
+    if (wal) {
+        rk_err other = {0};
+        meddled = NULL;
+        assert_ok(rk_wal_truncate(wal, meddled_upto, &other));
+    }
+    return rk_disk_real()->write(d, f, offset, buf, len, err);
+}
+
+static void
+test_truncate_while_rolling(void **state)
+{
+    rk_disk disk = *rk_disk_real();
+    rk_env env = *rk_env_real();
+    rk_wal_options options;
+    rk_wal *wal = NULL;
+    rk_wal_stats stats;
+
+    RK_UNUSED(state);
+    disk.write = write_and_truncate;
+    env.disk = &disk;
+    rk_wal_options_init(&options);
+    options.segment_bytes = 64 << 10;
+    assert_ok(rk_wal_open_local(&wal, path, &options, &env, &test_err));
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 3; i++) { /* a file each */
+            append(wal, 40000);
+        }
+        assert_ok(rk_wal_truncate(wal, rk_wal_next_lsn(wal) - 2, &test_err)); /* leaves a spare */
+        meddled_upto = rk_wal_next_lsn(wal) - 1;
+        meddled = wal;
+        append(wal, 40000); /* rolls: takes the spare, and another file becomes one meanwhile */
+        assert_null(meddled);
+        append(wal, 40000); /* takes that */
+        rk_wal_stats_get(wal, &stats);
+        assert_int_equal(check_from(wal, stats.first_lsn), rk_wal_next_lsn(wal));
+        if (round % 3 == 0) {
+            uint64_t next = rk_wal_next_lsn(wal);
+            rk_wal_close(wal);
+            assert_ok(rk_wal_open_local(&wal, path, &options, &env, &test_err));
+            assert_int_equal(rk_wal_next_lsn(wal), next);
+            assert_int_equal(check_from(wal, stats.first_lsn), next);
+        }
+    }
+    rk_wal_close(wal);
+}
+
 /* A reader whose next file was truncated away says so. */
 static void
 test_reader_overtaken(void **state)
@@ -535,6 +592,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_append_read_reopen),
         CASE(test_truncate_and_recycle),
+        CASE(test_truncate_while_rolling),
         CASE(test_reader_overtaken),
         CASE(test_group_commit),
         CASE(test_fencing),
