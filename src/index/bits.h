@@ -66,7 +66,9 @@ typedef struct rk__bits_query {
     float bias;
 } rk__bits_query;
 
-/* |query| is rotated; |lut| in |out| is set by the caller. */
+/* |query| is rotated; |lut| in |out| is set by the caller. A query that is not finite, or whose
+ * components are so large that a sum of them could not be held (1e34), matches nothing: its
+ * estimates are NaN. */
 void rk__bits_query_init(rk__bits_query *out, const float *query, uint32_t padded);
 
 /*

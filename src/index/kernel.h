@@ -41,6 +41,21 @@ typedef uint32_t (*rk__scan32_fn)(const uint8_t *lut, const uint8_t *block, size
                                   const float add[32], const float mul[32], float unit, float bias,
                                   float extra, float below, float est[32]);
 
+/* What rk__bits_encode needs of a row x and a centre c: the signs of x - c, 8 to a byte, and
+ * sums = |x - c|^2, sum |x - c|, sum sign * c, sum (x - c) * c. |n| is a multiple of 64. */
+typedef void (*rk__bits_sums_fn)(const float *row, const float *centre, size_t n, uint8_t *signs,
+                                 float sums[4]);
+/* Tables of a query for scan32: 16 entries for each of |groups| (a multiple of 16) runs of four
+ * components, entry m being (sum of sign * component) * scale + 31.5 rounded, with the signs in the
+ * bits of m. Returns the sum of all entries. */
+typedef uint32_t (*rk__bits_tables_fn)(const float *query, size_t groups, float scale,
+                                       uint8_t *lut);
+/* The largest sum of |component| over a run of four, NaN when one is not finite; |n| is a multiple
+ * of 64. */
+typedef float (*rk__bits_span_fn)(const float *query, size_t n);
+/* The rotation of kernel_rotate.h in place; |n| is a multiple of 64, |x| 64-byte aligned. */
+typedef void (*rk__rotate_fn)(float *x, size_t n, uint64_t seed);
+
 typedef struct rk__kernels {
     const char *name;
     rk__dense_kernels dense[RK__DENSE_SLOTS];
@@ -49,6 +64,10 @@ typedef struct rk__kernels {
     rk__code4_fn code_l2x4;
     rk__code4_fn code_ipx4;
     rk__scan32_fn scan32;
+    rk__bits_sums_fn bits_sums;
+    rk__bits_tables_fn bits_tables;
+    rk__bits_span_fn bits_span;
+    rk__rotate_fn rotate;
 } rk__kernels;
 
 extern const rk__kernels rk__kernels_scalar;

@@ -6,9 +6,9 @@
  */
 #if defined(__x86_64__)
 
-#include "index/kernel.h"
-
 #include <immintrin.h>
+
+#include "index/index_private.h"
 
 #define TARGET __attribute__((target("avx2,fma,f16c,popcnt")))
 
@@ -260,6 +260,136 @@ jaccard_avx2(const void *a, const void *b, size_t n)
     return any == 0 ? 1.0f : (float)(any - both) / (float)any;
 }
 
+/* Adds the 32 sums of |steps| times two groups to |rows|; at most 128 steps, so that no sum leaves
+ * 16 bits. Even rows are summed together with 256 times the odd ones, which are subtracted again at
+ * the end. */
+static inline TARGET void
+scan_run(const uint8_t *lut, const uint8_t *block, size_t steps, __m256i rows[4])
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i low = _mm256_setzero_si256(), low_odd = low, high = low, high_odd = low;
+
+    for (size_t i = 0; i < steps; i++) {
+        __m256i table = _mm256_loadu_si256((const __m256i_u *)(const void *)(lut + i * 32));
+        __m256i codes = _mm256_loadu_si256((const __m256i_u *)(const void *)(block + i * 32));
+        __m256i a = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
+        __m256i b =
+            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+        low = _mm256_add_epi16(low, a);
+        high = _mm256_add_epi16(high, b);
+        low_odd = _mm256_add_epi16(low_odd, _mm256_srli_epi16(a, 8));
+        high_odd = _mm256_add_epi16(high_odd, _mm256_srli_epi16(b, 8));
+    }
+    __m256i all = _mm256_add_epi16(_mm256_permute2x128_si256(low, high, 0x20),
+                                   _mm256_permute2x128_si256(low, high, 0x31));
+    __m256i odd = _mm256_add_epi16(_mm256_permute2x128_si256(low_odd, high_odd, 0x20),
+                                   _mm256_permute2x128_si256(low_odd, high_odd, 0x31));
+    __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
+    __m256i first = _mm256_unpacklo_epi16(even, odd);  /* rows 0..7, 16..23 */
+    __m256i second = _mm256_unpackhi_epi16(even, odd); /* rows 8..15, 24..31 */
+    const __m128i parts[4] = {_mm256_castsi256_si128(first), _mm256_castsi256_si128(second),
+                              _mm256_extracti128_si256(first, 1),
+                              _mm256_extracti128_si256(second, 1)};
+    for (size_t i = 0; i < 4; i++) {
+        rows[i] = _mm256_add_epi32(rows[i], _mm256_cvtepu16_epi32(parts[i]));
+    }
+}
+
+static TARGET uint32_t
+scan32_avx2(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+            const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    __m256i zero = _mm256_setzero_si256();
+    __m256i rows[4] = {zero, zero, zero, zero};
+    uint32_t mask = 0;
+
+    for (size_t g = 0; g < groups; g += 256) {
+        scan_run(lut + g * 16, block + g * 16, RK_MIN(groups - g, (size_t)256) / 2, rows);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        __m256 s = _mm256_fmadd_ps(_mm256_cvtepi32_ps(rows[i]), _mm256_set1_ps(unit),
+                                   _mm256_set1_ps(bias));
+        s = _mm256_fmadd_ps(s, _mm256_loadu_ps(mul + i * 8), _mm256_loadu_ps(add + i * 8));
+        s = _mm256_add_ps(s, _mm256_set1_ps(extra));
+        _mm256_storeu_ps(est + i * 8, s);
+        s = _mm256_cmp_ps(s, _mm256_set1_ps(below), _CMP_LT_OQ);
+        mask |= (uint32_t)_mm256_movemask_ps(s) << (i * 8);
+    }
+    return mask;
+}
+
+static TARGET void
+bits_sums_avx2(const float *row, const float *centre, size_t n, uint8_t *signs, float sums[4])
+{
+    const __m256 flip = _mm256_set1_ps(-0.0f);
+    __m256 square = _mm256_setzero_ps(), abs = square, signed_centre = square, product = square;
+
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 c = _mm256_loadu_ps(centre + i);
+        __m256 r = _mm256_sub_ps(_mm256_loadu_ps(row + i), c);
+        __m256 down = _mm256_cmp_ps(r, _mm256_setzero_ps(), _CMP_NGE_UQ);
+        signs[i / 8] = (uint8_t) ~(unsigned)_mm256_movemask_ps(down);
+        square = _mm256_fmadd_ps(r, r, square);
+        abs = _mm256_add_ps(abs, _mm256_andnot_ps(flip, r));
+        product = _mm256_fmadd_ps(r, c, product);
+        signed_centre = _mm256_add_ps(signed_centre, _mm256_xor_ps(c, _mm256_and_ps(down, flip)));
+    }
+    sums[0] = reduce(square, _mm256_setzero_ps());
+    sums[1] = reduce(abs, _mm256_setzero_ps());
+    sums[2] = reduce(signed_centre, _mm256_setzero_ps());
+    sums[3] = reduce(product, _mm256_setzero_ps());
+}
+
+static TARGET uint32_t
+bits_tables_avx2(const float *query, size_t groups, float scale, uint8_t *lut)
+{
+    const __m256 s = _mm256_set1_ps(scale);
+    const __m256 minus = _mm256_set1_ps(-scale);
+    const __m256 s0 = _mm256_blend_ps(minus, s, 0xaa);
+    const __m256 s1 = _mm256_blend_ps(minus, s, 0xcc);
+    const __m256 s2 = _mm256_blend_ps(minus, s, 0xf0);
+    __m256i total = _mm256_setzero_si256();
+
+    for (size_t g = 0; g < groups; g++) {
+        const float *q = query + g * 4;
+        __m256 v = _mm256_fmadd_ps(_mm256_set1_ps(q[0]), s0, _mm256_set1_ps(31.5f));
+        v = _mm256_fmadd_ps(_mm256_set1_ps(q[1]), s1, v);
+        v = _mm256_fmadd_ps(_mm256_set1_ps(q[2]), s2, v);
+        __m256i a = _mm256_cvtps_epi32(_mm256_fmadd_ps(_mm256_set1_ps(q[3]), minus, v));
+        __m256i b = _mm256_cvtps_epi32(_mm256_fmadd_ps(_mm256_set1_ps(q[3]), s, v));
+        total = _mm256_add_epi32(total, _mm256_add_epi32(a, b));
+        __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+        __m128i bytes =
+            _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        _mm_storeu_si128((__m128i_u *)(void *)(lut + g * 16), bytes);
+    }
+    return (uint32_t)ireduce(total);
+}
+
+static TARGET float
+bits_span_avx2(const float *query, size_t n)
+{
+    const __m256 flip = _mm256_set1_ps(-0.0f);
+    const __m256 infinite = _mm256_set1_ps(INFINITY);
+    __m256 span = _mm256_setzero_ps();
+    __m256 bad = span;
+
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 v = _mm256_andnot_ps(flip, _mm256_loadu_ps(query + i));
+        v = _mm256_add_ps(v, _mm256_permute_ps(v, 0xb1));
+        v = _mm256_add_ps(v, _mm256_permute_ps(v, 0x4e));
+        bad = _mm256_or_ps(bad, _mm256_cmp_ps(v, infinite, _CMP_NLT_UQ));
+        span = _mm256_max_ps(span, v);
+    }
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128(span), _mm256_extractf128_ps(span, 1));
+    return _mm256_movemask_ps(bad) ? NAN : _mm_cvtss_f32(half);
+}
+
+#define RK__ROTATE_NAME   rotate_avx2
+#define RK__ROTATE_TARGET TARGET
+#define RK__ROTATE_LANES  8
+#include "index/kernel_rotate.h"
+
 const rk__kernels rk__kernels_avx2 = {
     .name = "avx2",
     .dense = {[RK__F32] = {l2_f32_avx2, ip_f32_avx2, l2x4_f32_avx2, ipx4_f32_avx2},
@@ -270,6 +400,11 @@ const rk__kernels rk__kernels_avx2 = {
     .jaccard = jaccard_avx2,
     .code_l2x4 = code_l2x4_avx2,
     .code_ipx4 = code_ipx4_avx2,
+    .scan32 = scan32_avx2,
+    .bits_sums = bits_sums_avx2,
+    .bits_tables = bits_tables_avx2,
+    .bits_span = bits_span_avx2,
+    .rotate = rotate_avx2,
 };
 
 #else

@@ -7,9 +7,9 @@
  */
 #if defined(__x86_64__)
 
-#include "index/kernel.h"
-
 #include <immintrin.h>
+
+#include "index/index_private.h"
 
 #define TARGET                                                                                     \
     __attribute__((target(                                                                         \
@@ -282,6 +282,132 @@ jaccard_avx512(const void *a, const void *b, size_t n)
     return n_any == 0 ? 1.0f : (float)(n_any - n_both) / (float)n_any;
 }
 
+/* Adds the 32 sums of |steps| times four groups to |rows|; at most 64 steps, so that no sum leaves
+ * 16 bits. Even rows are summed together with 256 times the odd ones, which are subtracted again at
+ * the end. */
+static inline TARGET void
+scan_run(const uint8_t *lut, const uint8_t *block, size_t steps, __m512i rows[2])
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i low = _mm512_setzero_si512(), low_odd = low, high = low, high_odd = low;
+
+    for (size_t i = 0; i < steps; i++) {
+        __m512i table = _mm512_loadu_si512(lut + i * 64);
+        __m512i codes = _mm512_loadu_si512(block + i * 64);
+        __m512i a = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, nibble));
+        __m512i b =
+            _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+        low = _mm512_add_epi16(low, a);
+        high = _mm512_add_epi16(high, b);
+        low_odd = _mm512_add_epi16(low_odd, _mm512_srli_epi16(a, 8));
+        high_odd = _mm512_add_epi16(high_odd, _mm512_srli_epi16(b, 8));
+    }
+    /* four lanes to one: rows 0..15 in the lower half, rows 16..31 in the upper half */
+    __m512i all = _mm512_add_epi16(_mm512_shuffle_i64x2(low, high, 0x44),
+                                   _mm512_shuffle_i64x2(low, high, 0xee));
+    __m512i odd = _mm512_add_epi16(_mm512_shuffle_i64x2(low_odd, high_odd, 0x44),
+                                   _mm512_shuffle_i64x2(low_odd, high_odd, 0xee));
+    all = _mm512_add_epi16(all, _mm512_shuffle_i64x2(all, all, 0xb1));
+    odd = _mm512_add_epi16(odd, _mm512_shuffle_i64x2(odd, odd, 0xb1));
+    __m512i even = _mm512_sub_epi16(all, _mm512_slli_epi16(odd, 8));
+    __m512i first = _mm512_unpacklo_epi16(even, odd); /* rows 0..7, -, 16..23, - */
+    __m512i second = _mm512_unpackhi_epi16(even, odd);
+    __m512i merged = _mm512_mask_blend_epi64(0xcc, first, second);
+    rows[0] = _mm512_add_epi32(rows[0], _mm512_cvtepu16_epi32(_mm512_castsi512_si256(merged)));
+    rows[1] =
+        _mm512_add_epi32(rows[1], _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(merged, 1)));
+}
+
+static TARGET uint32_t
+scan32_avx512(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+              const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    __m512i rows[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    uint32_t mask = 0;
+
+    for (size_t g = 0; g < groups; g += 256) {
+        scan_run(lut + g * 16, block + g * 16, RK_MIN(groups - g, (size_t)256) / 4, rows);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        __m512 s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rows[i]), _mm512_set1_ps(unit),
+                                   _mm512_set1_ps(bias));
+        s = _mm512_fmadd_ps(s, _mm512_loadu_ps(mul + i * 16), _mm512_loadu_ps(add + i * 16));
+        s = _mm512_add_ps(s, _mm512_set1_ps(extra));
+        _mm512_storeu_ps(est + i * 16, s);
+        mask |= (uint32_t)_mm512_cmp_ps_mask(s, _mm512_set1_ps(below), _CMP_LT_OQ) << (i * 16);
+    }
+    return mask;
+}
+
+static TARGET void
+bits_sums_avx512(const float *row, const float *centre, size_t n, uint8_t *signs, float sums[4])
+{
+    const __m512 flip = _mm512_set1_ps(-0.0f);
+    __m512 square = _mm512_setzero_ps(), abs = square, signed_centre = square, product = square;
+
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 c = _mm512_loadu_ps(centre + i);
+        __m512 r = _mm512_sub_ps(_mm512_loadu_ps(row + i), c);
+        __mmask16 up = _mm512_cmp_ps_mask(r, _mm512_setzero_ps(), _CMP_GE_OQ);
+        rk_put_u16le(signs + i / 8, up);
+        square = _mm512_fmadd_ps(r, r, square);
+        abs = _mm512_add_ps(abs, _mm512_abs_ps(r));
+        product = _mm512_fmadd_ps(r, c, product);
+        signed_centre =
+            _mm512_add_ps(signed_centre, _mm512_mask_xor_ps(c, (__mmask16)~up, c, flip));
+    }
+    sums[0] = _mm512_reduce_add_ps(square);
+    sums[1] = _mm512_reduce_add_ps(abs);
+    sums[2] = _mm512_reduce_add_ps(signed_centre);
+    sums[3] = _mm512_reduce_add_ps(product);
+}
+
+static TARGET uint32_t
+bits_tables_avx512(const float *query, size_t groups, float scale, uint8_t *lut)
+{
+    const __m512 s = _mm512_set1_ps(scale);
+    const __m512 minus = _mm512_set1_ps(-scale);
+    const __m512 s0 = _mm512_mask_blend_ps(0xaaaa, minus, s);
+    const __m512 s1 = _mm512_mask_blend_ps(0xcccc, minus, s);
+    const __m512 s2 = _mm512_mask_blend_ps(0xf0f0, minus, s);
+    const __m512 s3 = _mm512_mask_blend_ps(0xff00, minus, s);
+    __m512i total = _mm512_setzero_si512();
+
+    for (size_t g = 0; g < groups; g++) {
+        const float *q = query + g * 4;
+        __m512 v = _mm512_fmadd_ps(_mm512_set1_ps(q[0]), s0, _mm512_set1_ps(31.5f));
+        __m512 w = _mm512_mul_ps(_mm512_set1_ps(q[2]), s2);
+        v = _mm512_fmadd_ps(_mm512_set1_ps(q[1]), s1, v);
+        w = _mm512_fmadd_ps(_mm512_set1_ps(q[3]), s3, w);
+        __m512i entries = _mm512_cvtps_epi32(_mm512_add_ps(v, w));
+        total = _mm512_add_epi32(total, entries);
+        _mm_storeu_si128((__m128i_u *)(void *)(lut + g * 16), _mm512_cvtepi32_epi8(entries));
+    }
+    return (uint32_t)_mm512_reduce_add_epi32(total);
+}
+
+static TARGET float
+bits_span_avx512(const float *query, size_t n)
+{
+    const __m512 infinite = _mm512_set1_ps(INFINITY);
+    __m512 span = _mm512_setzero_ps();
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_abs_ps(_mm512_loadu_ps(query + i));
+        v = _mm512_add_ps(v, _mm512_permute_ps(v, 0xb1));
+        v = _mm512_add_ps(v, _mm512_permute_ps(v, 0x4e));
+        bad |= _mm512_cmp_ps_mask(v, infinite, _CMP_NLT_UQ);
+        span = _mm512_max_ps(span, v);
+    }
+    return bad ? NAN : _mm512_reduce_max_ps(span);
+}
+
+#define RK__ROTATE_NAME   rotate_avx512
+#define RK__ROTATE_TARGET TARGET
+#define RK__ROTATE_LANES  16
+#include "index/kernel_rotate.h"
+
 const rk__kernels rk__kernels_avx512 = {
     .name = "avx512",
     .dense = {[RK__F32] = {l2_f32_avx512, ip_f32_avx512, l2x4_f32_avx512, ipx4_f32_avx512},
@@ -292,6 +418,11 @@ const rk__kernels rk__kernels_avx512 = {
     .jaccard = jaccard_avx512,
     .code_l2x4 = code_l2x4_avx512,
     .code_ipx4 = code_ipx4_avx512,
+    .scan32 = scan32_avx512,
+    .bits_sums = bits_sums_avx512,
+    .bits_tables = bits_tables_avx512,
+    .bits_span = bits_span_avx512,
+    .rotate = rotate_avx512,
 };
 
 #else

@@ -6,7 +6,7 @@
  */
 #include "index/kernel.h"
 
-#include "base/util.h"
+#include "index/index_private.h"
 
 static float
 load_f32(const void *p, size_t i)
@@ -149,6 +149,86 @@ code_ipx4_scalar(const int16_t *query, const int8_t *const rows[4], size_t n, in
     }
 }
 
+static uint32_t
+scan32_scalar(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+              const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    uint32_t sums[32] = {0};
+    uint32_t mask = 0;
+
+    for (size_t g = 0; g < groups; g++) {
+        for (size_t j = 0; j < 16; j++) {
+            sums[j] += lut[g * 16 + (block[g * 16 + j] & 15)];
+            sums[j + 16] += lut[g * 16 + (block[g * 16 + j] >> 4)];
+        }
+    }
+    for (size_t i = 0; i < 32; i++) {
+        est[i] = (mul[i] * (unit * (float)sums[i] + bias) + add[i]) + extra;
+        mask |= (uint32_t)(est[i] < below) << i;
+    }
+    return mask;
+}
+
+static void
+bits_sums_scalar(const float *row, const float *centre, size_t n, uint8_t *signs, float sums[4])
+{
+    double sum[4] = {0};
+
+    memset(signs, 0, n / 8);
+    for (size_t i = 0; i < n; i++) {
+        float r = row[i] - centre[i];
+        bool up = r >= 0;
+        signs[i / 8] = (uint8_t)(signs[i / 8] | (unsigned)up << (i % 8));
+        sum[0] += (double)r * (double)r;
+        sum[1] += fabs((double)r);
+        sum[2] += up ? (double)centre[i] : -(double)centre[i];
+        sum[3] += (double)r * (double)centre[i];
+    }
+    for (size_t i = 0; i < 4; i++) {
+        sums[i] = (float)sum[i];
+    }
+}
+
+static uint32_t
+bits_tables_scalar(const float *query, size_t groups, float scale, uint8_t *lut)
+{
+    uint32_t total = 0;
+
+    for (size_t g = 0; g < groups; g++) {
+        for (size_t m = 0; m < 16; m++) {
+            float v = 31.5f;
+            for (size_t i = 0; i < 4; i++) {
+                float term = query[g * 4 + i] * scale;
+                v += m >> i & 1 ? term : -term;
+            }
+            lut[g * 16 + m] = (uint8_t)lrintf(v);
+            total += lut[g * 16 + m];
+        }
+    }
+    return total;
+}
+
+static float
+bits_span_scalar(const float *query, size_t n)
+{
+    float span = 0;
+
+    for (size_t i = 0; i < n; i += 4) {
+        float sum =
+            (fabsf(query[i]) + fabsf(query[i + 1])) + (fabsf(query[i + 2]) + fabsf(query[i + 3]));
+        if (!isfinite(sum)) {
+            return NAN;
+        }
+        span = RK_MAX(span, sum);
+    }
+    return span;
+}
+
+#define RK__ROTATE_NAME rotate_scalar
+#define RK__ROTATE_TARGET
+#define RK__ROTATE_LANES 4
+#include "index/kernel_rotate.h"
+
 const rk__kernels rk__kernels_scalar = {
     .name = "scalar",
     .dense = {[RK__F32] = {l2_f32_scalar, ip_f32_scalar, l2x4_f32_scalar, ipx4_f32_scalar},
@@ -159,4 +239,9 @@ const rk__kernels rk__kernels_scalar = {
     .jaccard = jaccard_scalar,
     .code_l2x4 = code_l2x4_scalar,
     .code_ipx4 = code_ipx4_scalar,
+    .scan32 = scan32_scalar,
+    .bits_sums = bits_sums_scalar,
+    .bits_tables = bits_tables_scalar,
+    .bits_span = bits_span_scalar,
+    .rotate = rotate_scalar,
 };
