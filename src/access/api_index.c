@@ -139,10 +139,7 @@ check_vector_index(const rk_field *field, rk_str type, rk_metric metric,
         return rk__fail_memory(err);
     }
     for (size_t i = 0; i < params->n; i++) {
-        rk_str key = params->data[i]->key;
-        if (!rk_str_is(key, "mmap.enabled") && !rk_str_is(key, "warmup")) {
-            flat[n++] = (rk_param){key, params->data[i]->value};
-        }
+        flat[n++] = (rk_param){params->data[i]->key, params->data[i]->value};
     }
     return rk_index_check(type, (rk_vector_type)field->type, field->dim, metric,
                           (rk_params){flat, n}, err);
@@ -177,22 +174,6 @@ refuse_scalar(const rk_field *field, rk_str type, rk_err *err)
         RK_STR_ARG(type));
 }
 
-static rk_code
-check_mmap(const pb_common_KeyValuePair_list *params, rk_err *err)
-{
-    rk_str text = rk__kv_get(params, "mmap.enabled");
-    bool value = false;
-
-    if (text.data && !rk_str_to_bool(text, &value)) {
-        return rk_fail(err, RK_EINVAL,
-                       "invalid mmap.enabled value: %.*s, expected: true, false: invalid "
-                       "parameter[expected=valid index "
-                       "params][actual=invalid index params]",
-                       RK_STR_ARG(text));
-    }
-    return RK_OK;
-}
-
 /* Judges |request->params| and completes them and the user's pairs. */
 static rk_code
 check_params(rk__req *req, const rk_field *field, const pb_milvus_CreateIndexRequest *in,
@@ -216,8 +197,6 @@ check_params(rk__req *req, const rk_field *field, const pb_milvus_CreateIndexReq
         }
         name = name.len > 0 ? name : rk_str_from(rk_metric_name(default_metric(field->type)));
         type = RK_STR("AUTOINDEX");
-    } else {
-        RK_RET(check_mmap(&request->params, err));
     }
     if (name.len > 0 &&
         (!rk_metric_parse(name, &metric) || !rk_str_is(name, rk_metric_name(metric)))) {

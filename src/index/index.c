@@ -164,7 +164,7 @@ rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
 {
     rk_index *index = NULL;
     rk_code code = RK_OK;
-    rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, vectors->rows);
+    rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, options->metric, vectors->rows);
 
     *out = NULL;
     if (!rk__kind_verbs(kind)) {

@@ -242,7 +242,7 @@ rk__cancelled(const rk_build_options *options)
 void rk__parallel_run(const rk_parallel *parallel, size_t n, void (*fn)(void *arg, size_t i),
                       void *arg);
 
-/* ---- parameters (params.c) ---- */
+/* ---- parameters (params.c, params_kinds.c; the table of kinds is in params.h) ---- */
 
 /* The integer |key|, or |fallback| when absent; values were judged before, unreadable ones count as
  * absent. */
@@ -250,9 +250,9 @@ int64_t rk__param_int(rk_params params, const char *key, int64_t fallback, int64
                       int64_t max);
 double rk__param_float(rk_params params, const char *key, double fallback, double min, double max);
 
-/* The kind an index type resolves to for |type| and |rows| (AUTOINDEX by size); 0 when this build
- * has no such kind. */
-rk__kind_id rk__kind_resolve(rk_str index_type, rk_vector_type type, size_t rows);
+/* The kind an index type resolves to (AUTOINDEX by type, metric and size); 0 when there is none of
+ * that name. */
+rk__kind_id rk__kind_resolve(rk_str index_type, rk_vector_type type, rk_metric metric, size_t rows);
 const char *rk__kind_name(rk__kind_id kind);
 /* The engine of a kind, from the table in index.c; NULL: the API knows the kind, this build does
  * not have it. */
