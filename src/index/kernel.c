@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Choice of the kernel table. The CPU's flags decide, and the environment variable REDKITE_CPU
- * (scalar, avx2, avx512, neon) can lower the choice, never raise it. The avx512 table needs F, BW,
- * DQ, VL, VNNI and VPOPCNTDQ together (Ice Lake, Zen 4 and later): a CPU that has only some of them
- * runs the avx2 table, which is as fast there.
+ * (scalar, avx2, avx512, neon, neondot) can lower the choice, never raise it. The avx512 table
+ * needs F, BW, DQ, VL, VNNI and VPOPCNTDQ together (Ice Lake, Zen 4 and later): a CPU that has only
+ * some of them runs the avx2 table, which is as fast there.
  */
 #include "index/kernel.h"
 
 #include <stdlib.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 static const rk__kernels *kernels_in_use =
@@ -55,6 +58,9 @@ rk__kernels_find(const char *name)
     if (strcmp(name, "neon") == 0) {
         return &rk__kernels_neon;
     }
+    if (strcmp(name, "neondot") == 0 && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)) {
+        return &rk__kernels_neondot;
+    }
 #endif
     return NULL;
 }
@@ -62,7 +68,7 @@ rk__kernels_find(const char *name)
 void
 rk_kernels_init(void)
 {
-    static const char *const best_first[] = {"avx512", "avx2", "neon", "scalar"};
+    static const char *const best_first[] = {"avx512", "avx2", "neondot", "neon", "scalar"};
     const char *mask = getenv("REDKITE_CPU");
     const rk__kernels *found = mask ? rk__kernels_find(mask) : NULL;
 

@@ -76,6 +76,7 @@ extern const rk__kernels rk__kernels_avx2;
 extern const rk__kernels rk__kernels_avx512;
 #elif defined(__aarch64__)
 extern const rk__kernels rk__kernels_neon;
+extern const rk__kernels rk__kernels_neondot;
 #endif
 
 /* The table in use; the scalar one until rk_kernels_init(). */

@@ -8,7 +8,7 @@
 
 #include "index_testing.h"
 
-static const char *const tables[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const tables[] = {"scalar", "avx2", "avx512", "neon", "neondot"};
 
 static void *
 aligned(size_t size_bytes)

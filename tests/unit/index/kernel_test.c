@@ -16,7 +16,7 @@ typedef struct fixture {
 } fixture;
 
 static const rk_vector_type types[] = {RK_VEC_F32, RK_VEC_F16, RK_VEC_BF16, RK_VEC_I8};
-static const char *const tables[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const tables[] = {"scalar", "avx2", "avx512", "neon", "neondot"};
 
 static void
 fixture_init(fixture *f, rk_vector_type type, size_t dim, uint64_t seed)
