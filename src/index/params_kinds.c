@@ -5,7 +5,6 @@
  *
  * scripts/compatibility reads the names from this table.
  */
-#include <float.h>
 #include <strings.h>
 
 #include "index/params.h"
@@ -24,6 +23,7 @@
 #define M_SETS    (M(SUBSTRUCTURE) | M(SUPERSTRUCTURE))
 
 #define INT_VALUE_MAX 2147483647
+#define FLOAT_MAX     3.4028234663852886e38
 
 #define INT(name, min, max, fallback)                                                              \
     {                                                                                              \
@@ -86,15 +86,15 @@ static const rk__words read_engines = {engine_words, false, "pq_read_io_engine "
 #define NLIST         INT("nlist", 1, 65536, 128)
 #define NPROBE        INT("nprobe", 1, 65536, 8)
 #define EMPTY_MAX     INT("max_empty_result_buckets", 1, 65536, 2)
-#define REFINE_K      FLOAT("refine_k", 1, FLT_MAX, 1)
+#define REFINE_K      FLOAT("refine_k", 1, FLOAT_MAX, 1)
 #define REFINE(words) BOOL("refine", false), WORD("refine_type", words, -1)
 #define GRAPH         INT("M", 2, 2048, 30), INT("efConstruction", 1, INT_VALUE_MAX, 360)
 #define EF            INT("ef", 1, INT_VALUE_MAX, 0)
 #define NBITS         INT("nbits", 1, 24, 8)
 #define DISK_BUILD                                                                                 \
     INT("max_degree", 1, 2048, 48), INT("search_list_size", 1, INT_VALUE_MAX, 128),                \
-        FLOAT("pq_code_budget_gb_ratio", 0, FLT_MAX, 0),                                           \
-        FLOAT("search_cache_budget_gb_ratio", 0, FLT_MAX, 0),                                      \
+        FLOAT("pq_code_budget_gb_ratio", 0, FLOAT_MAX, 0),                                         \
+        FLOAT("search_cache_budget_gb_ratio", 0, FLOAT_MAX, 0),                                    \
         INT("disk_pq_dims", 0, INT_VALUE_MAX, 0), BOOL("accelerate_build", false)
 #define DISK_SEARCH                                                                                \
     INT("search_list", 1, INT_VALUE_MAX, 0), INT("search_list_size", 1, INT_VALUE_MAX, 0),         \
