@@ -218,6 +218,106 @@ ireduce(__m256i v)
 DEFINE_INT(l2)
 DEFINE_INT(ip)
 
+/* ---- 8-bit and 4-bit inner products ---- */
+
+static inline TARGET __m256i
+load_32(const void *p)
+{
+    return _mm256_loadu_si256((const __m256i_u *)p);
+}
+
+/* VPMADDUBSW takes one operand unsigned: the code gives its sign to the query. 128 * 127 * 2 fits
+ * 16 bits. */
+static inline TARGET __m256i
+code8_step(__m256i acc, __m256i query, __m256i row)
+{
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(row), _mm256_sign_epi8(query, row));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+static TARGET int32_t
+code8_ip_avx2(const int8_t *query, const int8_t *row, size_t n)
+{
+    __m256i acc = _mm256_setzero_si256();
+    size_t i = 0;
+
+    for (; i + 32 <= n; i += 32) {
+        acc = code8_step(acc, load_32(query + i), load_32(row + i));
+    }
+    if (i < n) {
+        int8_t tail[2][32] = {{0}, {0}};
+        memcpy(tail[0], query + i, n - i);
+        memcpy(tail[1], row + i, n - i);
+        acc = code8_step(acc, load_32(tail[0]), load_32(tail[1]));
+    }
+    return ireduce(acc);
+}
+
+static TARGET void
+code8_ipx4_avx2(const int8_t *query, const int8_t *const rows[4], size_t n, int32_t out[4])
+{
+    size_t whole = n / 32 * 32;
+    __m256i x[4];
+
+    for (size_t r = 0; r < 4; r++) {
+        x[r] = _mm256_setzero_si256();
+    }
+    for (size_t i = 0; i < whole; i += 32) {
+        __m256i q = load_32(query + i);
+        for (size_t r = 0; r < 4; r++) {
+            x[r] = code8_step(x[r], q, load_32(rows[r] + i));
+        }
+    }
+    for (size_t r = 0; r < 4; r++) {
+        out[r] = ireduce(x[r]);
+        if (whole < n) {
+            out[r] += code8_ip_avx2(query + whole, rows[r] + whole, n - whole);
+        }
+    }
+}
+
+/* 32 bytes of 4-bit codes: both products stay within 15 * 127 * 4. */
+static inline TARGET __m256i
+nibble_step(__m256i acc, __m256i low, __m256i high, __m256i codes)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i a = _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), low);
+    __m256i b = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble), high);
+    a = _mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1));
+    return _mm256_add_epi32(acc, a);
+}
+
+static TARGET int32_t
+nibble_ip_avx2(const int8_t *query, const uint8_t *row, size_t n)
+{
+    __m256i acc = _mm256_setzero_si256();
+
+    for (size_t i = 0; i < n; i += 64) {
+        acc = nibble_step(acc, load_32(query + i), load_32(query + i + 32), load_32(row + i / 2));
+    }
+    return ireduce(acc);
+}
+
+static TARGET void
+nibble_ipx4_avx2(const int8_t *query, const uint8_t *const rows[4], size_t n, int32_t out[4])
+{
+    __m256i x[4];
+
+    for (size_t r = 0; r < 4; r++) {
+        x[r] = _mm256_setzero_si256();
+    }
+    for (size_t i = 0; i < n; i += 64) {
+        __m256i low = load_32(query + i);
+        __m256i high = load_32(query + i + 32);
+        for (size_t r = 0; r < 4; r++) {
+            x[r] = nibble_step(x[r], low, high, load_32(rows[r] + i / 2));
+        }
+    }
+    for (size_t r = 0; r < 4; r++) {
+        out[r] = ireduce(x[r]);
+    }
+}
+
 static inline uint64_t
 load_word(const uint8_t *p, size_t left)
 {
@@ -260,52 +360,64 @@ jaccard_avx2(const void *a, const void *b, size_t n)
     return any == 0 ? 1.0f : (float)(any - both) / (float)any;
 }
 
-/* Adds the 32 sums of |steps| times two groups to |rows|; at most 128 steps, so that no sum leaves
- * 16 bits. Even rows are summed together with 256 times the odd ones, which are subtracted again at
- * the end. */
-static inline TARGET void
-scan_run(const uint8_t *lut, const uint8_t *block, size_t steps, __m256i rows[4])
-{
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i low = _mm256_setzero_si256(), low_odd = low, high = low, high_odd = low;
+/* ---- one-bit codes ---- */
 
-    for (size_t i = 0; i < steps; i++) {
-        __m256i table = _mm256_loadu_si256((const __m256i_u *)(const void *)(lut + i * 32));
-        __m256i codes = _mm256_loadu_si256((const __m256i_u *)(const void *)(block + i * 32));
-        __m256i a = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
-        __m256i b =
-            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
-        low = _mm256_add_epi16(low, a);
-        high = _mm256_add_epi16(high, b);
-        low_odd = _mm256_add_epi16(low_odd, _mm256_srli_epi16(a, 8));
-        high_odd = _mm256_add_epi16(high_odd, _mm256_srli_epi16(b, 8));
-    }
-    __m256i all = _mm256_add_epi16(_mm256_permute2x128_si256(low, high, 0x20),
-                                   _mm256_permute2x128_si256(low, high, 0x31));
-    __m256i odd = _mm256_add_epi16(_mm256_permute2x128_si256(low_odd, high_odd, 0x20),
-                                   _mm256_permute2x128_si256(low_odd, high_odd, 0x31));
+/* Sums of 16-bit lanes of 128 bits each: |low| and |high| add even rows to 256 times odd ones, the
+ * others hold the odd ones alone. */
+typedef struct scan_sums {
+    __m256i low; /* rows 0..15 */
+    __m256i low_odd;
+    __m256i high; /* rows 16..31 */
+    __m256i high_odd;
+} scan_sums;
+
+/* Adds the sums, none over 65,535, to |rows|. */
+static inline TARGET void
+scan_finish(const scan_sums *sums, __m256i rows[4])
+{
+    __m256i all = _mm256_add_epi16(_mm256_permute2x128_si256(sums->low, sums->high, 0x20),
+                                   _mm256_permute2x128_si256(sums->low, sums->high, 0x31));
+    __m256i odd = _mm256_add_epi16(_mm256_permute2x128_si256(sums->low_odd, sums->high_odd, 0x20),
+                                   _mm256_permute2x128_si256(sums->low_odd, sums->high_odd, 0x31));
     __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
     __m256i first = _mm256_unpacklo_epi16(even, odd);  /* rows 0..7, 16..23 */
     __m256i second = _mm256_unpackhi_epi16(even, odd); /* rows 8..15, 24..31 */
     const __m128i parts[4] = {_mm256_castsi256_si128(first), _mm256_castsi256_si128(second),
                               _mm256_extracti128_si256(first, 1),
                               _mm256_extracti128_si256(second, 1)};
+
     for (size_t i = 0; i < 4; i++) {
         rows[i] = _mm256_add_epi32(rows[i], _mm256_cvtepu16_epi32(parts[i]));
     }
 }
 
-static TARGET uint32_t
-scan32_avx2(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
-            const float mul[32], float unit, float bias, float extra, float below, float est[32])
+/* The entries of two groups: |a| for rows 0..15 and |b| for rows 16..31. */
+static inline TARGET void
+scan_look_up(const uint8_t *lut, const uint8_t *block, __m256i *a, __m256i *b)
 {
-    __m256i zero = _mm256_setzero_si256();
-    __m256i rows[4] = {zero, zero, zero, zero};
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i table = load_32(lut);
+    __m256i codes = load_32(block);
+
+    *a = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
+    *b = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+}
+
+static inline TARGET void
+scan_add(scan_sums *sums, __m256i a, __m256i b)
+{
+    sums->low = _mm256_add_epi16(sums->low, a);
+    sums->high = _mm256_add_epi16(sums->high, b);
+    sums->low_odd = _mm256_add_epi16(sums->low_odd, _mm256_srli_epi16(a, 8));
+    sums->high_odd = _mm256_add_epi16(sums->high_odd, _mm256_srli_epi16(b, 8));
+}
+
+static inline TARGET uint32_t
+scan_estimate(const __m256i rows[4], const float add[32], const float mul[32], float unit,
+              float bias, float extra, float below, float est[32])
+{
     uint32_t mask = 0;
 
-    for (size_t g = 0; g < groups; g += 256) {
-        scan_run(lut + g * 16, block + g * 16, RK_MIN(groups - g, (size_t)256) / 2, rows);
-    }
     for (size_t i = 0; i < 4; i++) {
         __m256 s = _mm256_fmadd_ps(_mm256_cvtepi32_ps(rows[i]), _mm256_set1_ps(unit),
                                    _mm256_set1_ps(bias));
@@ -316,6 +428,55 @@ scan32_avx2(const uint8_t *lut, const uint8_t *block, size_t groups, const float
         mask |= (uint32_t)_mm256_movemask_ps(s) << (i * 8);
     }
     return mask;
+}
+
+static TARGET uint32_t
+scan32_avx2(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+            const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i rows[4] = {zero, zero, zero, zero};
+
+    for (size_t at = 0; at < groups * 16; at += 256 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 256 * 16);
+        scan_sums sums = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 32) {
+            __m256i a;
+            __m256i b;
+            scan_look_up(lut + i, block + i, &a, &b);
+            scan_add(&sums, a, b);
+        }
+        scan_finish(&sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
+}
+
+/* Four entries of at most 63 are added in 8 bits. */
+static TARGET uint32_t
+scan32_low_avx2(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+                const float mul[32], float unit, float bias, float extra, float below,
+                float est[32])
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i rows[4] = {zero, zero, zero, zero};
+
+    for (size_t at = 0; at < groups * 16; at += 1024 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 1024 * 16);
+        scan_sums sums = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 128) {
+            __m256i a[4];
+            __m256i b[4];
+            scan_look_up(lut + i, block + i, &a[0], &b[0]);
+            scan_look_up(lut + i + 32, block + i + 32, &a[1], &b[1]);
+            scan_look_up(lut + i + 64, block + i + 64, &a[2], &b[2]);
+            scan_look_up(lut + i + 96, block + i + 96, &a[3], &b[3]);
+            scan_add(&sums,
+                     _mm256_add_epi8(_mm256_add_epi8(a[0], a[1]), _mm256_add_epi8(a[2], a[3])),
+                     _mm256_add_epi8(_mm256_add_epi8(b[0], b[1]), _mm256_add_epi8(b[2], b[3])));
+        }
+        scan_finish(&sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
 }
 
 static TARGET void
@@ -400,7 +561,12 @@ const rk__kernels rk__kernels_avx2 = {
     .jaccard = jaccard_avx2,
     .code_l2x4 = code_l2x4_avx2,
     .code_ipx4 = code_ipx4_avx2,
+    .code8_ip = code8_ip_avx2,
+    .code8_ipx4 = code8_ipx4_avx2,
+    .nibble_ip = nibble_ip_avx2,
+    .nibble_ipx4 = nibble_ipx4_avx2,
     .scan32 = scan32_avx2,
+    .scan32_low = scan32_low_avx2,
     .bits_sums = bits_sums_avx2,
     .bits_tables = bits_tables_avx2,
     .bits_span = bits_span_avx2,

@@ -174,7 +174,7 @@ istep_ip(__m512i q, __m512i r, __m512i acc)
     return _mm512_dpwssd_epi32(acc, q, r);
 }
 
-#define DEFINE_INT(metric)                                                                         \
+#define DEFINE_I8(metric)                                                                          \
     static TARGET float metric##_i8_avx512(const void *a, const void *b, size_t n)                 \
     {                                                                                              \
         const int8_t *x = a;                                                                       \
@@ -217,7 +217,183 @@ istep_ip(__m512i q, __m512i r, __m512i acc)
         out[1] = (float)_mm512_reduce_add_epi32(x1);                                               \
         out[2] = (float)_mm512_reduce_add_epi32(x2);                                               \
         out[3] = (float)_mm512_reduce_add_epi32(x3);                                               \
-    }                                                                                              \
+    }
+
+DEFINE_I8(l2)
+
+/* ---- 8-bit and 4-bit inner products: VPDPBUSD takes one operand unsigned ---- */
+
+/* Four rows of partial sums to four sums. */
+static inline TARGET __m128i
+reduce4(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    __m512i ab =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x44), _mm512_shuffle_i64x2(a, b, 0xee));
+    __m512i cd =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(c, d, 0x44), _mm512_shuffle_i64x2(c, d, 0xee));
+    __m512i v =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(ab, cd, 0x88), _mm512_shuffle_i64x2(ab, cd, 0xdd));
+    v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, (_MM_PERM_ENUM)0x4e));
+    v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, (_MM_PERM_ENUM)0xb1));
+    return _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, v));
+}
+
+static inline TARGET __m512i
+load_64(const int8_t *p, __mmask64 mask)
+{
+    return _mm512_maskz_loadu_epi8(mask, p);
+}
+
+/* Adds query * (row + 128); the surplus, 128 * query, is summed apart. */
+static inline TARGET __m512i
+code8_step(__m512i acc, __m512i query, __m512i row)
+{
+    return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(row, _mm512_set1_epi8(-128)), query);
+}
+
+static inline TARGET __mmask64
+tail_mask64(size_t left)
+{
+    return (UINT64_C(1) << left) - 1;
+}
+
+static TARGET int32_t
+code8_ip_avx512(const int8_t *query, const int8_t *row, size_t n)
+{
+    const __m512i half = _mm512_set1_epi8(-128);
+    __m512i acc = _mm512_setzero_si512(), surplus = acc;
+    size_t i = 0;
+
+    for (; i + 64 <= n; i += 64) {
+        __m512i q = _mm512_loadu_si512(query + i);
+        acc = code8_step(acc, q, _mm512_loadu_si512(row + i));
+        surplus = _mm512_dpbusd_epi32(surplus, half, q);
+    }
+    if (i < n) {
+        __mmask64 m = tail_mask64(n - i);
+        __m512i q = load_64(query + i, m);
+        acc = code8_step(acc, q, load_64(row + i, m));
+        surplus = _mm512_dpbusd_epi32(surplus, half, q);
+    }
+    return _mm512_reduce_add_epi32(_mm512_sub_epi32(acc, surplus));
+}
+
+static TARGET void
+code8_ipx4_avx512(const int8_t *query, const int8_t *const rows[4], size_t n, int32_t out[4])
+{
+    const __m512i half = _mm512_set1_epi8(-128);
+    const int8_t *r0 = rows[0];
+    const int8_t *r1 = rows[1];
+    const int8_t *r2 = rows[2];
+    const int8_t *r3 = rows[3];
+    __m512i x0 = _mm512_setzero_si512(), x1 = x0, x2 = x0, x3 = x0, surplus = x0;
+    size_t i = 0;
+
+    for (; i + 64 <= n; i += 64) {
+        __m512i q = _mm512_loadu_si512(query + i);
+        x0 = code8_step(x0, q, _mm512_loadu_si512(r0 + i));
+        x1 = code8_step(x1, q, _mm512_loadu_si512(r1 + i));
+        x2 = code8_step(x2, q, _mm512_loadu_si512(r2 + i));
+        x3 = code8_step(x3, q, _mm512_loadu_si512(r3 + i));
+        surplus = _mm512_dpbusd_epi32(surplus, half, q);
+    }
+    if (i < n) {
+        __mmask64 m = tail_mask64(n - i);
+        __m512i q = load_64(query + i, m);
+        x0 = code8_step(x0, q, load_64(r0 + i, m));
+        x1 = code8_step(x1, q, load_64(r1 + i, m));
+        x2 = code8_step(x2, q, load_64(r2 + i, m));
+        x3 = code8_step(x3, q, load_64(r3 + i, m));
+        surplus = _mm512_dpbusd_epi32(surplus, half, q);
+    }
+    __m128i sums = reduce4(_mm512_sub_epi32(x0, surplus), _mm512_sub_epi32(x1, surplus),
+                           _mm512_sub_epi32(x2, surplus), _mm512_sub_epi32(x3, surplus));
+    _mm_storeu_si128((__m128i_u *)(void *)out, sums);
+}
+
+/* One load of 4-bit codes: 64 bytes with the mask full, else 32. */
+static inline TARGET __m512i
+nibble_step(__m512i acc, __m512i low, __m512i high, const uint8_t *row, __mmask8 mask)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i codes = _mm512_maskz_loadu_epi64(mask, row);
+
+    acc = _mm512_dpbusd_epi32(acc, _mm512_and_si512(codes, nibble), low);
+    return _mm512_dpbusd_epi32(acc, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble), high);
+}
+
+/* The query's components for the low or the high nibbles of two runs of 32 bytes. */
+static inline TARGET __m512i
+nibble_query(const int8_t *query, bool two)
+{
+    __m256i first = _mm256_loadu_si256((const __m256i_u *)(const void *)query);
+    __m512i both = _mm512_zextsi256_si512(first);
+
+    return two ? _mm512_inserti64x4(
+                     both, _mm256_loadu_si256((const __m256i_u *)(const void *)(query + 64)), 1)
+               : both;
+}
+
+static TARGET int32_t
+nibble_ip_avx512(const int8_t *query, const uint8_t *row, size_t n)
+{
+    __m512i acc = _mm512_setzero_si512();
+    size_t i = 0;
+
+    for (; i + 128 <= n; i += 128) {
+        acc = nibble_step(acc, nibble_query(query + i, true), nibble_query(query + i + 32, true),
+                          row + i / 2, 0xff);
+    }
+    if (i < n) {
+        acc = nibble_step(acc, nibble_query(query + i, false), nibble_query(query + i + 32, false),
+                          row + i / 2, 0x0f);
+    }
+    return _mm512_reduce_add_epi32(acc);
+}
+
+static TARGET void
+nibble_ipx4_avx512(const int8_t *query, const uint8_t *const rows[4], size_t n, int32_t out[4])
+{
+    const uint8_t *r0 = rows[0];
+    const uint8_t *r1 = rows[1];
+    const uint8_t *r2 = rows[2];
+    const uint8_t *r3 = rows[3];
+    __m512i x0 = _mm512_setzero_si512(), x1 = x0, x2 = x0, x3 = x0;
+
+    for (size_t i = 0; i < n; i += 128) {
+        bool two = i + 128 <= n;
+        __mmask8 mask = two ? 0xff : 0x0f;
+        __m512i low = nibble_query(query + i, two);
+        __m512i high = nibble_query(query + i + 32, two);
+        x0 = nibble_step(x0, low, high, r0 + i / 2, mask);
+        x1 = nibble_step(x1, low, high, r1 + i / 2, mask);
+        x2 = nibble_step(x2, low, high, r2 + i / 2, mask);
+        x3 = nibble_step(x3, low, high, r3 + i / 2, mask);
+    }
+    _mm_storeu_si128((__m128i_u *)(void *)out, reduce4(x0, x1, x2, x3));
+}
+
+static TARGET float
+ip_i8_avx512(const void *a, const void *b, size_t n)
+{
+    return (float)code8_ip_avx512(a, b, n);
+}
+
+static TARGET void
+ipx4_i8_avx512(const void *query, const void *const rows[4], size_t n, float out[4])
+{
+    const int8_t *const typed[4] = {rows[0], rows[1], rows[2], rows[3]};
+    int32_t sums[4];
+
+    code8_ipx4_avx512(query, typed, n, sums);
+    for (size_t r = 0; r < 4; r++) {
+        out[r] = (float)sums[r];
+    }
+}
+
+/* ---- 8-bit codes under a 16-bit query ---- */
+
+#define DEFINE_CODE(metric)                                                                        \
     static TARGET void code_##metric##x4_avx512(const int16_t *query, const int8_t *const rows[4], \
                                                 size_t n, int32_t out[4])                          \
     {                                                                                              \
@@ -233,14 +409,11 @@ istep_ip(__m512i q, __m512i r, __m512i acc)
             x2 = istep_##metric(v, load_i8(r2 + i), x2);                                           \
             x3 = istep_##metric(v, load_i8(r3 + i), x3);                                           \
         }                                                                                          \
-        out[0] = _mm512_reduce_add_epi32(x0);                                                      \
-        out[1] = _mm512_reduce_add_epi32(x1);                                                      \
-        out[2] = _mm512_reduce_add_epi32(x2);                                                      \
-        out[3] = _mm512_reduce_add_epi32(x3);                                                      \
+        _mm_storeu_si128((__m128i_u *)(void *)out, reduce4(x0, x1, x2, x3));                       \
     }
 
-DEFINE_INT(l2)
-DEFINE_INT(ip)
+DEFINE_CODE(l2)
+DEFINE_CODE(ip)
 
 static inline TARGET __m512i
 load_bits(const uint8_t *p, size_t left)
@@ -282,31 +455,26 @@ jaccard_avx512(const void *a, const void *b, size_t n)
     return n_any == 0 ? 1.0f : (float)(n_any - n_both) / (float)n_any;
 }
 
-/* Adds the 32 sums of |steps| times four groups to |rows|; at most 64 steps, so that no sum leaves
- * 16 bits. Even rows are summed together with 256 times the odd ones, which are subtracted again at
- * the end. */
-static inline TARGET void
-scan_run(const uint8_t *lut, const uint8_t *block, size_t steps, __m512i rows[2])
-{
-    const __m512i nibble = _mm512_set1_epi8(15);
-    __m512i low = _mm512_setzero_si512(), low_odd = low, high = low, high_odd = low;
+/* ---- one-bit codes ---- */
 
-    for (size_t i = 0; i < steps; i++) {
-        __m512i table = _mm512_loadu_si512(lut + i * 64);
-        __m512i codes = _mm512_loadu_si512(block + i * 64);
-        __m512i a = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, nibble));
-        __m512i b =
-            _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
-        low = _mm512_add_epi16(low, a);
-        high = _mm512_add_epi16(high, b);
-        low_odd = _mm512_add_epi16(low_odd, _mm512_srli_epi16(a, 8));
-        high_odd = _mm512_add_epi16(high_odd, _mm512_srli_epi16(b, 8));
-    }
+/* Sums of 16-bit lanes of 128 bits each: |all| adds even rows to 256 times odd ones, |odd| the odd
+ * ones alone. */
+typedef struct scan_sums {
+    __m512i low; /* rows 0..15 */
+    __m512i low_odd;
+    __m512i high; /* rows 16..31 */
+    __m512i high_odd;
+} scan_sums;
+
+/* Adds the sums, none over 65,535, to |rows|. */
+static inline TARGET void
+scan_finish(const scan_sums *sums, __m512i rows[2])
+{
     /* four lanes to one: rows 0..15 in the lower half, rows 16..31 in the upper half */
-    __m512i all = _mm512_add_epi16(_mm512_shuffle_i64x2(low, high, 0x44),
-                                   _mm512_shuffle_i64x2(low, high, 0xee));
-    __m512i odd = _mm512_add_epi16(_mm512_shuffle_i64x2(low_odd, high_odd, 0x44),
-                                   _mm512_shuffle_i64x2(low_odd, high_odd, 0xee));
+    __m512i all = _mm512_add_epi16(_mm512_shuffle_i64x2(sums->low, sums->high, 0x44),
+                                   _mm512_shuffle_i64x2(sums->low, sums->high, 0xee));
+    __m512i odd = _mm512_add_epi16(_mm512_shuffle_i64x2(sums->low_odd, sums->high_odd, 0x44),
+                                   _mm512_shuffle_i64x2(sums->low_odd, sums->high_odd, 0xee));
     all = _mm512_add_epi16(all, _mm512_shuffle_i64x2(all, all, 0xb1));
     odd = _mm512_add_epi16(odd, _mm512_shuffle_i64x2(odd, odd, 0xb1));
     __m512i even = _mm512_sub_epi16(all, _mm512_slli_epi16(odd, 8));
@@ -318,16 +486,33 @@ scan_run(const uint8_t *lut, const uint8_t *block, size_t steps, __m512i rows[2]
         _mm512_add_epi32(rows[1], _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(merged, 1)));
 }
 
-static TARGET uint32_t
-scan32_avx512(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
-              const float mul[32], float unit, float bias, float extra, float below, float est[32])
+/* The entries of four groups: |a| for rows 0..15 and |b| for rows 16..31. */
+static inline TARGET void
+scan_look_up(const uint8_t *lut, const uint8_t *block, __m512i *a, __m512i *b)
 {
-    __m512i rows[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i table = _mm512_loadu_si512(lut);
+    __m512i codes = _mm512_loadu_si512(block);
+
+    *a = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, nibble));
+    *b = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+}
+
+static inline TARGET void
+scan_add(scan_sums *sums, __m512i a, __m512i b)
+{
+    sums->low = _mm512_add_epi16(sums->low, a);
+    sums->high = _mm512_add_epi16(sums->high, b);
+    sums->low_odd = _mm512_add_epi16(sums->low_odd, _mm512_srli_epi16(a, 8));
+    sums->high_odd = _mm512_add_epi16(sums->high_odd, _mm512_srli_epi16(b, 8));
+}
+
+static inline TARGET uint32_t
+scan_estimate(const __m512i rows[2], const float add[32], const float mul[32], float unit,
+              float bias, float extra, float below, float est[32])
+{
     uint32_t mask = 0;
 
-    for (size_t g = 0; g < groups; g += 256) {
-        scan_run(lut + g * 16, block + g * 16, RK_MIN(groups - g, (size_t)256) / 4, rows);
-    }
     for (size_t i = 0; i < 2; i++) {
         __m512 s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rows[i]), _mm512_set1_ps(unit),
                                    _mm512_set1_ps(bias));
@@ -337,6 +522,55 @@ scan32_avx512(const uint8_t *lut, const uint8_t *block, size_t groups, const flo
         mask |= (uint32_t)_mm512_cmp_ps_mask(s, _mm512_set1_ps(below), _CMP_LT_OQ) << (i * 16);
     }
     return mask;
+}
+
+static TARGET uint32_t
+scan32_avx512(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+              const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i rows[2] = {zero, zero};
+
+    for (size_t at = 0; at < groups * 16; at += 256 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 256 * 16);
+        scan_sums sums = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 64) {
+            __m512i a;
+            __m512i b;
+            scan_look_up(lut + i, block + i, &a, &b);
+            scan_add(&sums, a, b);
+        }
+        scan_finish(&sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
+}
+
+/* Four entries of at most 63 are added in 8 bits. */
+static TARGET uint32_t
+scan32_low_avx512(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+                  const float mul[32], float unit, float bias, float extra, float below,
+                  float est[32])
+{
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i rows[2] = {zero, zero};
+
+    for (size_t at = 0; at < groups * 16; at += 1024 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 1024 * 16);
+        scan_sums sums = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 256) {
+            __m512i a[4];
+            __m512i b[4];
+            scan_look_up(lut + i, block + i, &a[0], &b[0]);
+            scan_look_up(lut + i + 64, block + i + 64, &a[1], &b[1]);
+            scan_look_up(lut + i + 128, block + i + 128, &a[2], &b[2]);
+            scan_look_up(lut + i + 192, block + i + 192, &a[3], &b[3]);
+            scan_add(&sums,
+                     _mm512_add_epi8(_mm512_add_epi8(a[0], a[1]), _mm512_add_epi8(a[2], a[3])),
+                     _mm512_add_epi8(_mm512_add_epi8(b[0], b[1]), _mm512_add_epi8(b[2], b[3])));
+        }
+        scan_finish(&sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
 }
 
 static TARGET void
@@ -418,7 +652,12 @@ const rk__kernels rk__kernels_avx512 = {
     .jaccard = jaccard_avx512,
     .code_l2x4 = code_l2x4_avx512,
     .code_ipx4 = code_ipx4_avx512,
+    .code8_ip = code8_ip_avx512,
+    .code8_ipx4 = code8_ipx4_avx512,
+    .nibble_ip = nibble_ip_avx512,
+    .nibble_ipx4 = nibble_ipx4_avx512,
     .scan32 = scan32_avx512,
+    .scan32_low = scan32_low_avx512,
     .bits_sums = bits_sums_avx512,
     .bits_tables = bits_tables_avx512,
     .bits_span = bits_span_avx512,

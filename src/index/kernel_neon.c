@@ -187,11 +187,10 @@ tail_i8(const int8_t *p, size_t left)
     return vld1q_s8(copy);
 }
 
-#define DEFINE_INT(metric, set, target)                                                            \
-    static target float metric##_i8_##set(const void *a, const void *b, size_t n)                  \
+/* |type| of the result: int32_t for the products of codes, float for distances. */
+#define DEFINE_INT(metric, set, target, name, type)                                                \
+    static target type name##_##set(const int8_t *x, const int8_t *y, size_t n)                    \
     {                                                                                              \
-        const int8_t *x = a;                                                                       \
-        const int8_t *y = b;                                                                       \
         int32x4_t s = vdupq_n_s32(0), t = s;                                                       \
         size_t i = 0;                                                                              \
         for (; i + 32 <= n; i += 32) {                                                             \
@@ -205,10 +204,10 @@ tail_i8(const int8_t *p, size_t left)
         if (i < n) {                                                                               \
             t = istep_##metric##_##set(tail_i8(x + i, n - i), tail_i8(y + i, n - i), t);           \
         }                                                                                          \
-        return (float)vaddvq_s32(vaddq_s32(s, t));                                                 \
+        return (type)vaddvq_s32(vaddq_s32(s, t));                                                  \
     }                                                                                              \
-    static target void metric##x4_i8_##set(const void *query, const void *const rows[4], size_t n, \
-                                           float out[4])                                           \
+    static target void name##x4_##set(const int8_t *query, const int8_t *const rows[4], size_t n,  \
+                                      type out[4])                                                 \
     {                                                                                              \
         const int8_t *r0 = rows[0];                                                                \
         const int8_t *r1 = rows[1];                                                                \
@@ -217,29 +216,69 @@ tail_i8(const int8_t *p, size_t left)
         int32x4_t s0 = vdupq_n_s32(0), s1 = s0, s2 = s0, s3 = s0;                                  \
         size_t i = 0;                                                                              \
         for (; i + 16 <= n; i += 16) {                                                             \
-            int8x16_t q = vld1q_s8((const int8_t *)query + i);                                     \
+            int8x16_t q = vld1q_s8(query + i);                                                     \
             s0 = istep_##metric##_##set(q, vld1q_s8(r0 + i), s0);                                  \
             s1 = istep_##metric##_##set(q, vld1q_s8(r1 + i), s1);                                  \
             s2 = istep_##metric##_##set(q, vld1q_s8(r2 + i), s2);                                  \
             s3 = istep_##metric##_##set(q, vld1q_s8(r3 + i), s3);                                  \
         }                                                                                          \
         if (i < n) {                                                                               \
-            int8x16_t q = tail_i8((const int8_t *)query + i, n - i);                               \
+            int8x16_t q = tail_i8(query + i, n - i);                                               \
             s0 = istep_##metric##_##set(q, tail_i8(r0 + i, n - i), s0);                            \
             s1 = istep_##metric##_##set(q, tail_i8(r1 + i, n - i), s1);                            \
             s2 = istep_##metric##_##set(q, tail_i8(r2 + i, n - i), s2);                            \
             s3 = istep_##metric##_##set(q, tail_i8(r3 + i, n - i), s3);                            \
         }                                                                                          \
-        out[0] = (float)vaddvq_s32(s0);                                                            \
-        out[1] = (float)vaddvq_s32(s1);                                                            \
-        out[2] = (float)vaddvq_s32(s2);                                                            \
-        out[3] = (float)vaddvq_s32(s3);                                                            \
+        out[0] = (type)vaddvq_s32(s0);                                                             \
+        out[1] = (type)vaddvq_s32(s1);                                                             \
+        out[2] = (type)vaddvq_s32(s2);                                                             \
+        out[3] = (type)vaddvq_s32(s3);                                                             \
     }
 
-DEFINE_INT(l2, neon, )
-DEFINE_INT(ip, neon, )
-DEFINE_INT(l2, neondot, TARGET_DOT)
-DEFINE_INT(ip, neondot, TARGET_DOT)
+/* The forms of a table over untyped rows. */
+#define DEFINE_I8(metric, set)                                                                     \
+    static float metric##_i8_##set(const void *a, const void *b, size_t n)                         \
+    {                                                                                              \
+        return metric##_bytes_##set(a, b, n);                                                      \
+    }                                                                                              \
+    static void metric##x4_i8_##set(const void *query, const void *const rows[4], size_t n,        \
+                                    float out[4])                                                  \
+    {                                                                                              \
+        const int8_t *const typed[4] = {rows[0], rows[1], rows[2], rows[3]};                       \
+        metric##_bytesx4_##set(query, typed, n, out);                                              \
+    }
+
+#define DEFINE_NIBBLE(set, target)                                                                 \
+    static target int32_t nibble_ip_##set(const int8_t *query, const uint8_t *row, size_t n)       \
+    {                                                                                              \
+        int32x4_t s = vdupq_n_s32(0), t = s;                                                       \
+        for (size_t i = 0; i < n; i += i % 64 == 16 ? 48 : 16) {                                   \
+            uint8x16_t codes = vld1q_u8(row + i / 64 * 32 + i % 64);                               \
+            int8x16_t low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));                  \
+            int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(codes, 4));                            \
+            s = istep_ip_##set(vld1q_s8(query + i), low, s);                                       \
+            t = istep_ip_##set(vld1q_s8(query + i + 32), high, t);                                 \
+        }                                                                                          \
+        return vaddvq_s32(vaddq_s32(s, t));                                                        \
+    }                                                                                              \
+    static target void nibble_ipx4_##set(const int8_t *query, const uint8_t *const rows[4],        \
+                                         size_t n, int32_t out[4])                                 \
+    {                                                                                              \
+        for (size_t r = 0; r < 4; r++) {                                                           \
+            out[r] = nibble_ip_##set(query, rows[r], n);                                           \
+        }                                                                                          \
+    }
+
+#define DEFINE_SET(set, target)                                                                    \
+    DEFINE_INT(l2, set, target, l2_bytes, float)                                                   \
+    DEFINE_INT(ip, set, target, ip_bytes, float)                                                   \
+    DEFINE_INT(ip, set, target, code8_ip, int32_t)                                                 \
+    DEFINE_I8(l2, set)                                                                             \
+    DEFINE_I8(ip, set)                                                                             \
+    DEFINE_NIBBLE(set, target)
+
+DEFINE_SET(neon, )
+DEFINE_SET(neondot, TARGET_DOT)
 
 /* ---- 8-bit codes under a 16-bit query ---- */
 
@@ -335,44 +374,44 @@ jaccard_neon(const void *a, const void *b, size_t n)
 
 /* ---- one-bit codes ---- */
 
-/* Adds the 32 sums of at most 256 groups, so that no sum leaves 16 bits, to |rows|. */
+/* Adds 32 sums of 16 bits to |rows|. */
 static inline void
-scan_run(const uint8_t *lut, const uint8_t *block, size_t groups, uint32x4_t rows[8])
+scan_finish(const uint16x8_t sums[4], uint32x4_t rows[8])
 {
-    uint16x8_t s0 = vdupq_n_u16(0), s1 = s0, s2 = s0, s3 = s0;
-
-    for (size_t g = 0; g < groups; g++) {
-        uint8x16_t table = vld1q_u8(lut + g * 16);
-        uint8x16_t codes = vld1q_u8(block + g * 16);
-        uint8x16_t low = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
-        uint8x16_t high = vqtbl1q_u8(table, vshrq_n_u8(codes, 4));
-        s0 = vaddw_u8(s0, vget_low_u8(low));
-        s1 = vaddw_high_u8(s1, low);
-        s2 = vaddw_u8(s2, vget_low_u8(high));
-        s3 = vaddw_high_u8(s3, high);
-    }
-    const uint16x8_t sums[4] = {s0, s1, s2, s3};
     for (size_t i = 0; i < 4; i++) {
         rows[2 * i] = vaddw_u16(rows[2 * i], vget_low_u16(sums[i]));
         rows[2 * i + 1] = vaddw_high_u16(rows[2 * i + 1], sums[i]);
     }
 }
 
+/* The entries of a group: |a| for rows 0..15 and |b| for rows 16..31. */
+static inline void
+scan_look_up(const uint8_t *lut, const uint8_t *block, uint8x16_t *a, uint8x16_t *b)
+{
+    uint8x16_t table = vld1q_u8(lut);
+    uint8x16_t codes = vld1q_u8(block);
+
+    *a = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
+    *b = vqtbl1q_u8(table, vshrq_n_u8(codes, 4));
+}
+
+static inline void
+scan_add(uint16x8_t sums[4], uint8x16_t a, uint8x16_t b)
+{
+    sums[0] = vaddw_u8(sums[0], vget_low_u8(a));
+    sums[1] = vaddw_high_u8(sums[1], a);
+    sums[2] = vaddw_u8(sums[2], vget_low_u8(b));
+    sums[3] = vaddw_high_u8(sums[3], b);
+}
+
 static uint32_t
-scan32_neon(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
-            const float mul[32], float unit, float bias, float extra, float below, float est[32])
+scan_estimate(const uint32x4_t rows[8], const float add[32], const float mul[32], float unit,
+              float bias, float extra, float below, float est[32])
 {
     static const uint32_t lane_bits[4] = {1, 2, 4, 8};
     const uint32x4_t bits = vld1q_u32(lane_bits);
-    uint32x4_t rows[8];
     uint32_t mask = 0;
 
-    for (size_t i = 0; i < 8; i++) {
-        rows[i] = vdupq_n_u32(0);
-    }
-    for (size_t g = 0; g < groups; g += 256) {
-        scan_run(lut + g * 16, block + g * 16, RK_MIN(groups - g, (size_t)256), rows);
-    }
     for (size_t i = 0; i < 8; i++) {
         float32x4_t s = vfmaq_n_f32(vdupq_n_f32(bias), vcvtq_f32_u32(rows[i]), unit);
         s = vfmaq_f32(vld1q_f32(add + i * 4), s, vld1q_f32(mul + i * 4));
@@ -381,6 +420,56 @@ scan32_neon(const uint8_t *lut, const uint8_t *block, size_t groups, const float
         mask |= vaddvq_u32(vandq_u32(vcltq_f32(s, vdupq_n_f32(below)), bits)) << (i * 4);
     }
     return mask;
+}
+
+static uint32_t
+scan32_neon(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+            const float mul[32], float unit, float bias, float extra, float below, float est[32])
+{
+    const uint16x8_t zero = vdupq_n_u16(0);
+    const uint32x4_t none = vdupq_n_u32(0);
+    uint32x4_t rows[8] = {none, none, none, none, none, none, none, none};
+
+    for (size_t at = 0; at < groups * 16; at += 256 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 256 * 16);
+        uint16x8_t sums[4] = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 16) {
+            uint8x16_t a;
+            uint8x16_t b;
+            scan_look_up(lut + i, block + i, &a, &b);
+            scan_add(sums, a, b);
+        }
+        scan_finish(sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
+}
+
+/* Four entries of at most 63 are added in 8 bits. */
+static uint32_t
+scan32_low_neon(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
+                const float mul[32], float unit, float bias, float extra, float below,
+                float est[32])
+{
+    const uint16x8_t zero = vdupq_n_u16(0);
+    const uint32x4_t none = vdupq_n_u32(0);
+    uint32x4_t rows[8] = {none, none, none, none, none, none, none, none};
+
+    for (size_t at = 0; at < groups * 16; at += 1024 * 16) {
+        size_t end = RK_MIN(groups * 16, at + 1024 * 16);
+        uint16x8_t sums[4] = {zero, zero, zero, zero};
+        for (size_t i = at; i < end; i += 64) {
+            uint8x16_t a[4];
+            uint8x16_t b[4];
+            scan_look_up(lut + i, block + i, &a[0], &b[0]);
+            scan_look_up(lut + i + 16, block + i + 16, &a[1], &b[1]);
+            scan_look_up(lut + i + 32, block + i + 32, &a[2], &b[2]);
+            scan_look_up(lut + i + 48, block + i + 48, &a[3], &b[3]);
+            scan_add(sums, vaddq_u8(vaddq_u8(a[0], a[1]), vaddq_u8(a[2], a[3])),
+                     vaddq_u8(vaddq_u8(b[0], b[1]), vaddq_u8(b[2], b[3])));
+        }
+        scan_finish(sums, rows);
+    }
+    return scan_estimate(rows, add, mul, unit, bias, extra, below, est);
 }
 
 static void
@@ -465,7 +554,9 @@ bits_span_neon(const float *query, size_t n)
                   [RK__BF16] = {l2_bf16_neon, ip_bf16_neon, l2x4_bf16_neon, ipx4_bf16_neon},       \
                   [RK__I8] = {l2_i8_##set, ip_i8_##set, l2x4_i8_##set, ipx4_i8_##set}},            \
         .hamming = hamming_neon, .jaccard = jaccard_neon, .code_l2x4 = code_l2x4_neon,             \
-        .code_ipx4 = code_ipx4_neon, .scan32 = scan32_neon, .bits_sums = bits_sums_neon,           \
+        .code_ipx4 = code_ipx4_neon, .code8_ip = code8_ip_##set, .code8_ipx4 = code8_ipx4_##set,   \
+        .nibble_ip = nibble_ip_##set, .nibble_ipx4 = nibble_ipx4_##set, .scan32 = scan32_neon,     \
+        .scan32_low = scan32_low_neon, .bits_sums = bits_sums_neon,                                \
         .bits_tables = bits_tables_neon, .bits_span = bits_span_neon, .rotate = rotate_neon,       \
     }
 

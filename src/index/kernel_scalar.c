@@ -149,6 +149,45 @@ code_ipx4_scalar(const int16_t *query, const int8_t *const rows[4], size_t n, in
     }
 }
 
+static int32_t
+code8_ip_scalar(const int8_t *query, const int8_t *row, size_t n)
+{
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (int32_t)query[i] * (int32_t)row[i];
+    }
+    return sum;
+}
+
+static void
+code8_ipx4_scalar(const int8_t *query, const int8_t *const rows[4], size_t n, int32_t out[4])
+{
+    for (size_t r = 0; r < 4; r++) {
+        out[r] = code8_ip_scalar(query, rows[r], n);
+    }
+}
+
+static int32_t
+nibble_ip_scalar(const int8_t *query, const uint8_t *row, size_t n)
+{
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n / 2; i++) {
+        size_t low = i / 32 * 64 + i % 32;
+        sum += (int32_t)query[low] * (row[i] & 15) + (int32_t)query[low + 32] * (row[i] >> 4);
+    }
+    return sum;
+}
+
+static void
+nibble_ipx4_scalar(const int8_t *query, const uint8_t *const rows[4], size_t n, int32_t out[4])
+{
+    for (size_t r = 0; r < 4; r++) {
+        out[r] = nibble_ip_scalar(query, rows[r], n);
+    }
+}
+
 static uint32_t
 scan32_scalar(const uint8_t *lut, const uint8_t *block, size_t groups, const float add[32],
               const float mul[32], float unit, float bias, float extra, float below, float est[32])
@@ -239,7 +278,12 @@ const rk__kernels rk__kernels_scalar = {
     .jaccard = jaccard_scalar,
     .code_l2x4 = code_l2x4_scalar,
     .code_ipx4 = code_ipx4_scalar,
+    .code8_ip = code8_ip_scalar,
+    .code8_ipx4 = code8_ipx4_scalar,
+    .nibble_ip = nibble_ip_scalar,
+    .nibble_ipx4 = nibble_ipx4_scalar,
     .scan32 = scan32_scalar,
+    .scan32_low = scan32_scalar,
     .bits_sums = bits_sums_scalar,
     .bits_tables = bits_tables_scalar,
     .bits_span = bits_span_scalar,

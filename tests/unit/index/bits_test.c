@@ -127,7 +127,7 @@ test_rotation_spreads(void **state)
 }
 
 static void
-check_scan(const rk__kernels *k, size_t groups, uint64_t seed, bool extreme)
+check_scan(rk__scan32_fn scan, size_t groups, uint64_t seed, bool extreme, uint8_t entry_max)
 {
     testing_rng rng = {seed};
     uint8_t *lut = (uint8_t *)aligned(groups * 16 + 64) + 1; /* odd addresses */
@@ -138,7 +138,7 @@ check_scan(const rk__kernels *k, size_t groups, uint64_t seed, bool extreme)
     float want[32];
 
     for (size_t i = 0; i < groups * 16; i++) {
-        lut[i] = extreme ? 255 : (uint8_t)testing_u64(&rng);
+        lut[i] = extreme ? entry_max : (uint8_t)testing_u64(&rng) & entry_max;
         block[i] = (uint8_t)testing_u64(&rng);
     }
     for (size_t i = 0; i < 32; i++) {
@@ -155,13 +155,13 @@ check_scan(const rk__kernels *k, size_t groups, uint64_t seed, bool extreme)
     for (size_t i = 0; i < 32; i++) {
         ones[i] = 1;
     }
-    uint32_t all = k->scan32(lut, block, groups, zeros, ones, 1, 0, 0, INFINITY, got);
+    uint32_t all = scan(lut, block, groups, zeros, ones, 1, 0, 0, INFINITY, got);
     rk__kernels_scalar.scan32(lut, block, groups, zeros, ones, 1, 0, 0, INFINITY, want);
     assert_memory_equal(got, want, sizeof(got));
     assert_true(all == UINT32_MAX);
 
     float unit = 0.25f / (float)groups;
-    uint32_t mask = k->scan32(lut, block, groups, add, mul, unit, -31.0f, 0.5f, 0.25f, got);
+    uint32_t mask = scan(lut, block, groups, add, mul, unit, -31.0f, 0.5f, 0.25f, got);
     rk__kernels_scalar.scan32(lut, block, groups, add, mul, unit, -31.0f, 0.5f, 0.25f, want);
     for (size_t i = 0; i < 32; i++) {
         assert_true((got[i] != got[i]) == (want[i] != want[i]));
@@ -170,7 +170,7 @@ check_scan(const rk__kernels *k, size_t groups, uint64_t seed, bool extreme)
         }
         assert_true((bool)(mask >> i & 1) == (got[i] < 0.25f));
     }
-    assert_true(k->scan32(lut, block, groups, add, mul, unit, 0, 0, NAN, got) == 0);
+    assert_true(scan(lut, block, groups, add, mul, unit, 0, 0, NAN, got) == 0);
     rk_free(lut - 1);
     rk_free(block - 3);
 }
@@ -182,11 +182,14 @@ test_scan(void **state)
     for (size_t t = 0; t < RK_COUNT(tables); t++) {
         const rk__kernels *k = rk__kernels_find(tables[t]);
         for (size_t groups = 16; k && groups <= 8192; groups += groups < 600 ? 16 : 1216) {
-            check_scan(k, groups, groups, false);
-            check_scan(k, groups, groups, true);
+            check_scan(k->scan32, groups, groups, false, 255);
+            check_scan(k->scan32, groups, groups, true, 255);
+            check_scan(k->scan32_low, groups, groups, false, 63);
+            check_scan(k->scan32_low, groups, groups, true, 63);
         }
         if (k) {
-            check_scan(k, 8192, 1, true);
+            check_scan(k->scan32, 8192, 1, true, 255);
+            check_scan(k->scan32_low, 8192, 1, true, 63);
         }
     }
 }
@@ -323,9 +326,9 @@ check_estimates(rk_metric metric, uint32_t dim, bool spiky)
         }
         for (size_t b = 0; b < ROWS / 32; b++) {
             float est[32];
-            rk__kernels_get()->scan32(lut, blocks + b * block_bytes, rk__bits_groups(padded),
-                                      add + b * 32, mul + b * 32, tables_of.unit, tables_of.bias,
-                                      (float)extra, INFINITY, est);
+            rk__kernels_get()->scan32_low(lut, blocks + b * block_bytes, rk__bits_groups(padded),
+                                          add + b * 32, mul + b * 32, tables_of.unit,
+                                          tables_of.bias, (float)extra, INFINITY, est);
             for (size_t j = 0; j < 32; j++) {
                 const float *row = rows + (b * 32 + j) * dim;
                 double exact = 0;

@@ -227,6 +227,69 @@ test_codes(void **state)
     }
 }
 
+/* 8-bit and 4-bit products: any length, the extremes, the four-row forms. */
+static void
+test_small_codes(void **state)
+{
+    enum { DIM = 1536 };
+    testing_rng rng = {11};
+    int8_t query[DIM + 8];
+    uint8_t rows[4][DIM + 8];
+
+    RK_UNUSED(state);
+    for (int extreme = 0; extreme < 2; extreme++) {
+        for (size_t i = 0; i < DIM + 8; i++) {
+            query[i] = extreme ? (i / 100 % 2 ? 127 : -127)
+                               : (int8_t)((int)(testing_u64(&rng) % 255) - 127);
+            for (size_t r = 0; r < 4; r++) {
+                rows[r][i] = extreme ? (r % 2 ? 0x80 : 0xff) : (uint8_t)testing_u64(&rng);
+            }
+        }
+        for (size_t n = 0; n <= DIM; n += n < 300 ? 1 : 37) {
+            size_t even = n / 64 * 64;
+            const int8_t *q = query + n % 5;
+            const uint8_t *const four[4] = {rows[0] + n % 3, rows[1] + 1, rows[2] + n % 7, rows[3]};
+            const int8_t *const bytes[4] = {(const int8_t *)four[0], (const int8_t *)four[1],
+                                            (const int8_t *)four[2], (const int8_t *)four[3]};
+            for (size_t t = 0; t < RK_COUNT(tables); t++) {
+                const rk__kernels *k = rk__kernels_find(tables[t]);
+                int32_t got[4];
+                int32_t got_nibbles[4];
+                if (!k) {
+                    continue;
+                }
+                k->code8_ipx4(q, bytes, n, got);
+                k->nibble_ipx4(q, four, even, got_nibbles);
+                for (size_t r = 0; r < 4; r++) {
+                    int32_t want = rk__kernels_scalar.code8_ip(q, bytes[r], n);
+                    assert_int_equal(got[r], want);
+                    assert_int_equal(k->code8_ip(q, bytes[r], n), want);
+                    want = rk__kernels_scalar.nibble_ip(q, four[r], even);
+                    assert_int_equal(got_nibbles[r], want);
+                    assert_int_equal(k->nibble_ip(q, four[r], even), want);
+                }
+            }
+        }
+    }
+}
+
+/* The place of every component of a 4-bit row, as kernel.h says it. */
+static void
+test_nibble_layout(void **state)
+{
+    int8_t query[256];
+    uint8_t row[128];
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < 256; i++) {
+        memset(query, 0, sizeof(query));
+        memset(row, 0, sizeof(row));
+        query[i] = -3;
+        row[i / 64 * 32 + i % 32] = i % 64 < 32 ? 0x07 : 0x70;
+        assert_int_equal(rk__kernels_scalar.nibble_ip(query, row, 256), -21);
+    }
+}
+
 static void
 test_mask(void **state)
 {
@@ -251,6 +314,8 @@ main(void)
         cmocka_unit_test(test_i8_extremes),
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_small_codes),
+        cmocka_unit_test(test_nibble_layout),
         cmocka_unit_test(test_mask),
     };
 
