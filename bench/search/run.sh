@@ -41,10 +41,10 @@ fi
 ${CC:-cc} -std=gnu17 -O2 -I. -Isrc -I"$build/gen" -o "$work/search_load" bench/search/search_load.c "$build/src/rpc/librk_rpc.a" \
     "$build/src/pb/librk_proto.a" "$build/src/pb/librk_pb.a" "$build/src/base/librk_base.a" -luv -lnghttp2 -lssl -lcrypto -lz -lxxhash \
     -lyaml -lpthread -lm
-${CC:-cc} -std=gnu17 -O2 -Isrc -o "$work/ann" bench/ann.c "$build/src/index/librk_index.a" "$build/src/base/librk_base.a" \
-    -lxxhash -lyaml -lpthread -lm
+${CC:-cc} -std=gnu17 -O2 -Isrc -o "$work/ann" bench/ann/ann.c bench/ann/ann_filter.c bench/ann/ann_make.c \
+    "$build/src/index/librk_index.a" "$build/src/base/librk_base.a" -lxxhash -lyaml -lpthread -lm
 peer=0
-if ${CXX:-c++} -O3 -march=native -pthread -o "$work/ann_hnswlib" bench/ann_hnswlib.cpp 2>"$work/cxx.log"; then
+if ${CXX:-c++} -O3 -march=native -pthread -o "$work/ann_hnswlib" bench/ann/ann_hnswlib.cpp 2>"$work/cxx.log"; then
     peer=1
 else
     echo "hnswlib's headers are not installed (libhnswlib-dev): the server alone is measured" >&2

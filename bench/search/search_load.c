@@ -4,9 +4,10 @@
  * core. It speaks the public API through our own client, so it works against any server of that
  * API.
  *
- *   search_load ADDRESS DATA fill M EFC                   makes the collection `bench` of a data
- * file of bench/ann.c search_load ADDRESS DATA search THREADS SECONDS EF... one line per ef:
- * server, ef, recall@k, queries per second
+ *   search_load ADDRESS DATA fill M EFC
+ *       makes the collection `bench` of a data file (bench/ann/ann_data.h)
+ *   search_load ADDRESS DATA search THREADS SECONDS EF...
+ *       one line per ef: server, ef, recall@k, queries per second
  *
  * Every thread has one request in flight; every eight threads share a connection. Requests are
  * encoded before the clock starts. Recall is computed once per ef over all queries, against the
@@ -16,7 +17,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "bench/ann_data.h"
+#include "bench/ann/ann_data.h"
 #include "proto/milvus.pb.h"
 #include "proto/schema.pb.h"
 #include "rpc/rpc.h"

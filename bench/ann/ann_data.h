@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The data file that ann.c writes and both search programs read: six u32 (base rows, query rows,
- * dim, k, metric 0 L2 or 1 cosine, 0), base vectors (f32), query vectors (f32), and for every query
- * the row numbers of its k nearest (u32). Cosine data is stored normalised, so that a library that
- * only has L2 or inner product answers the same question.
+ * The data file that every program of bench/ann reads, C, C++ and Python alike.
+ *
+ *   offset  size               what, little-endian
+ *   0       6 x u32            base rows, query rows, dim, k, metric (0 L2, 1 cosine), 0
+ *   24      rows * dim * f32   base vectors
+ *   ...     queries * dim f32  query vectors
+ *   ...     queries * k u32    for every query the row numbers of its k nearest, nearest first
+ *
+ * Cosine data is stored normalised, so that a library that only has L2 or inner product answers the
+ * same question. Files of this kind are made on the machine that reads them: what is not as
+ * expected ends the program.
  */
 #ifndef RK_BENCH_ANN_DATA_H
 #define RK_BENCH_ANN_DATA_H
@@ -11,6 +18,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef struct ann_data {
@@ -65,7 +73,8 @@ ann_load(const char *path)
 {
     ann_data d;
     FILE *file = fopen(path, "rb");
-    if (!file || fread(&d, 24, 1, file) != 1) {
+    memset(&d, 0, sizeof(d));
+    if (!file || fread(&d, 24, 1, file) != 1 || d.rows == 0 || d.dim == 0 || d.k == 0) {
         ann_die("no data file");
     }
     d.base = (float *)ann_read(file, (size_t)d.rows * d.dim * 4);
@@ -85,6 +94,15 @@ ann_recall(const ann_data *d, const uint32_t *found, uint32_t query)
         }
     }
     return (double)hit / d->k;
+}
+
+/* Seconds that every point of a sweep is measured for, from the environment (ANN_SECONDS). */
+static inline double
+ann_seconds(void)
+{
+    const char *text = getenv("ANN_SECONDS");
+    double seconds = text ? strtod(text, NULL) : 0;
+    return seconds > 0 ? seconds : 1.0;
 }
 
 #endif
