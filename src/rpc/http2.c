@@ -575,6 +575,7 @@ rk__h2_begin(rk__sconn *conn)
         rk__bucket_init(&h2->resets_in, 1000, 200, now);
         rk__bucket_init(&h2->resets_out, 1000, 100, now);
         rk__bucket_init(&h2->control, 1000, 100, now);
+        h2->progress_ns = now;
         ok = nghttp2_session_server_new2(&h2->session, callbacks, conn, option) == 0 &&
              nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings,
                                      RK_COUNT(settings)) == 0 &&
@@ -594,6 +595,9 @@ rk__h2_free(rk__sconn *conn)
 
     if (h2) {
         nghttp2_session_del(h2->session); /* closes no streams: the connection detaches its calls */
+        atomic_fetch_sub_explicit(&conn->core->output_bytes, conn->output_bytes,
+                                  memory_order_relaxed);
+        conn->output_bytes = 0;
         rk_free(h2);
         conn->h2 = NULL;
     }

@@ -75,12 +75,20 @@ submit_trailers(nghttp2_session *session, int32_t stream_id, rk_call *call)
     return nghttp2_submit_trailer(session, stream_id, fields, put_status(fields, call));
 }
 
+/* |len| bytes of the answer are unsent no more. */
+static void
+take_unsent(rk__sconn *conn, rk_call *call, uint64_t len)
+{
+    call->unsent -= len;
+    conn->output_bytes -= len;
+    atomic_fetch_sub_explicit(&conn->core->output_bytes, len, memory_order_relaxed);
+}
+
 /* |len| bytes of the answer left for the output. */
 static void
 data_passed(rk__sconn *conn, rk_call *call, size_t len)
 {
-    call->unsent -= len;
-    conn->output_bytes -= len;
+    take_unsent(conn, call, len);
     conn->h2->data_bytes += len;
 }
 
@@ -197,8 +205,7 @@ rk__h2_fill(rk__sconn *conn, rk__out *out)
 void
 rk__h2_forget_output(rk__sconn *conn, rk_call *call)
 {
-    conn->output_bytes -= call->unsent;
-    call->unsent = 0;
+    take_unsent(conn, call, call->unsent);
 }
 
 static int
@@ -266,6 +273,18 @@ data_bytes(const rk_call *call)
     }
 }
 
+/* Whether |bytes| more may wait to be read. A connection that has nothing unread gets its answer
+ * even when others fill the process's share, up to twice of it. */
+static bool
+may_wait(const rk__sconn *conn, uint64_t bytes)
+{
+    const rk_rpc_server_options *options = &conn->core->options;
+    uint64_t all = atomic_load_explicit(&conn->core->output_bytes, memory_order_relaxed) + bytes;
+
+    return conn->output_bytes + bytes <= options->output_bytes_max &&
+           all <= options->output_bytes_total_max * (conn->output_bytes == 0 ? 2 : 1);
+}
+
 void
 rk__h2_answer(rk__sconn *conn, rk_call *call)
 {
@@ -274,7 +293,7 @@ rk__h2_answer(rk__sconn *conn, rk_call *call)
     int rc;
 
     rk__conn_dirty(&conn->base);
-    if (conn->output_bytes + bytes > conn->core->options.output_bytes_max) {
+    if (!may_wait(conn, bytes)) {
         nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, call->stream_id,
                                   NGHTTP2_ENHANCE_YOUR_CALM);
         RK_LOG_W("rpc", "dropped a reply, the client reads too slowly peer=%s unsent_bytes=%llu",
@@ -284,6 +303,7 @@ rk__h2_answer(rk__sconn *conn, rk_call *call)
     call->applied = true;
     call->unsent = bytes;
     conn->output_bytes += bytes;
+    atomic_fetch_add_explicit(&conn->core->output_bytes, bytes, memory_order_relaxed);
     switch (call->answer.kind) {
     case RK__ANSWER_REPLY:
         rc = submit_reply(h2, call);

@@ -49,6 +49,8 @@ typedef struct rk_rpc_server_options {
     uint32_t body_rate_min;      /* bytes/s a body must arrive with, default 1024 */
     uint64_t output_bytes_max;   /* unsent reply bytes per connection before its streams are reset,
                                     default 512 MiB */
+    uint64_t output_bytes_total_max; /* the same for all connections together, default 1 GiB: past
+                                        it those with unread replies get no more */
     void (*on_grpc)(void *user, rk_call *call); /* loop thread */
     void (*on_http)(void *user, rk_call *call); /* loop thread; NULL: 404 */
     void *user;
@@ -69,6 +71,7 @@ void rk_rpc_server_free(rk_rpc_server *server); /* after stop */
 
 typedef struct rk_rpc_stats {
     uint64_t connections, connections_total, calls, calls_total, inflight_bytes, refused_total;
+    uint64_t output_bytes; /* replies of HTTP/2 connections not sent yet */
 } rk_rpc_stats;
 void rk_rpc_server_stats(const rk_rpc_server *server, rk_rpc_stats *out);
 

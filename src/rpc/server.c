@@ -51,6 +51,7 @@ rk_rpc_server_options_init(rk_rpc_server_options *options)
         .tls_timeout_ms = 10000,
         .body_rate_min = 1024,
         .output_bytes_max = UINT64_C(512) << 20,
+        .output_bytes_total_max = UINT64_C(1) << 30,
         .env = rk_env_real(),
     };
 }
@@ -552,5 +553,6 @@ rk_rpc_server_stats(const rk_rpc_server *server, rk_rpc_stats *out)
         .calls_total = atomic_load_explicit(&core->calls_total, memory_order_relaxed),
         .inflight_bytes = atomic_load_explicit(&core->budget.used, memory_order_relaxed),
         .refused_total = atomic_load_explicit(&core->refused_total, memory_order_relaxed),
+        .output_bytes = atomic_load_explicit(&core->output_bytes, memory_order_relaxed),
     };
 }

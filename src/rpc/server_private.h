@@ -55,6 +55,7 @@ struct rk__core {
     rk__mailbox *mailboxes[RK__LOOPS_MAX]; /* set before the loops start */
     unsigned mailboxes_len;
     int64_t preface_ns, header_ns, tls_ns, stall_ns;
+    _Atomic uint64_t output_bytes; /* unsent answers of all HTTP/2 connections; relaxed: a count */
     _Atomic uint64_t connections, connections_total, calls, calls_total,
         refused_total; /* relaxed */
 };

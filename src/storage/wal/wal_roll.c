@@ -50,12 +50,13 @@ check_space(rk_wal *wal, uint64_t bytes, rk_err *err)
 }
 
 /* Makes the file under the name `new.wal`: from the spare when there is one that fits. Its name is
- * taken from the spare first, so that a truncation can leave the next one meanwhile. */
+ * taken from the spare first, so that a truncation can leave the next one meanwhile. |path| is
+ * scratch. */
 static rk_code
-raw_file(rk_wal *wal, rk_file **out, char temp[WAL_PATH_MAX], uint64_t bytes, rk_err *err)
+raw_file(rk_wal *wal, rk_file **out, char temp[WAL_PATH_MAX], char path[WAL_PATH_MAX],
+         uint64_t bytes, rk_err *err)
 {
     rk_disk *disk = wal->env.disk;
-    char path[WAL_PATH_MAX];
     bool spare = false;
 
     if (bytes == wal->options.segment_bytes) {
@@ -120,12 +121,12 @@ rk__wal_roll(rk_wal *wal, uint64_t bytes, uint64_t first_lsn, bool *poison, rk_e
         .bytes = bytes,
     };
     rk__wal_name(name, file->seq);
-    RK_ERR(rk__wal_path(path, wal->path, name, err));
     code = RK_FAULT("wal.roll");
     if (code != RK_OK) {
         RK_ERR(rk_fail(err, code, "log %s: fault point wal.roll", wal->path));
     }
-    RK_ERR(raw_file(wal, &raw, temp, bytes, err));
+    RK_ERR(raw_file(wal, &raw, temp, path, bytes, err));
+    RK_ERR(rk__wal_path(path, wal->path, name, err));
     RK_ERR(write_header(wal, raw, file, err));
     code = disk->rename(disk, temp, path, err);
     if (code == RK_OK) {

@@ -442,6 +442,78 @@ test_reader_that_stops(void **state)
     echo_stop(&echo);
 }
 
+/* A connection whose peer never opens its windows, with |n| echoes of 16 KB asked for. */
+static int
+ask_and_never_read(const echo_server *echo, unsigned n)
+{
+    static const uint8_t block[] = "\x83\x86\x04\x07/t/Echo\x41\x01h\x5f\x10"
+                                   "application/grpc\x40\x02te\x08trailers";
+    static uint8_t frames[1 << 20];
+    static uint8_t message[16000] = {0, 0, 0, (16000 - 5) >> 8, (16000 - 5) & 0xff};
+    int fd = raw_connect(rk_rpc_server_address(echo->server));
+    size_t len = put_frame(frames, 4, 0, 0, "\0\4\0\0\0\0", 6); /* SETTINGS: no first window */
+
+    raw_send(fd, preface, PREFACE_LEN);
+    for (uint32_t i = 0; i < n; i++) {
+        len += put_frame(frames + len, 1, 4, i * 2 + 1, block, sizeof(block) - 1);
+        len += put_frame(frames + len, 0, 1, i * 2 + 1, message, sizeof(message));
+    }
+    raw_send(fd, frames, len);
+    return fd;
+}
+
+static uint64_t
+unsent_of(const echo_server *echo)
+{
+    rk_rpc_stats stats;
+
+    rk_rpc_server_stats(echo->server, &stats);
+    return stats.output_bytes;
+}
+
+/* Many who never read cannot make the server hold more than its share of replies. */
+static void
+test_readers_that_stop_together(void **state)
+{
+    static uint8_t answer[1 << 16];
+    rk_rpc_server_options options;
+    static echo_server echo;
+    uint32_t code = 0;
+    bool ended = false;
+    int64_t until = now_ms() + 5000;
+    int fds[6];
+
+    RK_UNUSED(state);
+    rk_rpc_server_options_init(&options);
+    options.listen = "127.0.0.1:0";
+    options.output_bytes_total_max = 64 << 10;
+    echo_start(&echo, &options);
+    fds[0] = ask_and_never_read(&echo, 3);
+    while (unsent_of(&echo) < 3 * 16000 && now_ms() < until) {
+        usleep(1000);
+    }
+    assert_int_equal(unsent_of(&echo), 3 * 16000);
+    for (size_t i = 1; i < RK_COUNT(fds); i++) {
+        fds[i] = ask_and_never_read(&echo, 20);
+        size_t n = raw_read(fds[i], answer, sizeof(answer), 300, &ended);
+        assert_false(ended);
+        assert_true(find_frame(answer, n, 3, &code)); /* RST_STREAM, ENHANCE_YOUR_CALM */
+        assert_int_equal(code, 11);
+        assert_true(unsent_of(&echo) <= 2 * (64 << 10));
+    }
+    close(fds[0]); /* whoever reads is served, */
+    fds[0] = raw_connect(rk_rpc_server_address(echo.server));
+    assert_int_equal(count(talk(fds[0], "GET / HTTP/1.0\r\n\r\n", 18, 1000, &ended), "200 OK"), 1);
+    for (size_t i = 0; i < RK_COUNT(fds); i++) {
+        close(fds[i]);
+    }
+    while (unsent_of(&echo) > 0 && now_ms() < until + 5000) { /* and nothing stays counted */
+        usleep(1000);
+    }
+    assert_int_equal(unsent_of(&echo), 0);
+    echo_stop(&echo);
+}
+
 static void
 test_connection_limit(void **state)
 {
@@ -527,11 +599,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silence),           cmocka_unit_test(test_slow_http1),
-        cmocka_unit_test(test_http1_splits),      cmocka_unit_test(test_http1_details),
-        cmocka_unit_test(test_pipelining),        cmocka_unit_test(test_floods),
-        cmocka_unit_test(test_polite_pings),      cmocka_unit_test(test_slow_grpc_body),
-        cmocka_unit_test(test_reader_that_stops), cmocka_unit_test(test_connection_limit),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_slow_http1),
+        cmocka_unit_test(test_http1_splits),
+        cmocka_unit_test(test_http1_details),
+        cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_polite_pings),
+        cmocka_unit_test(test_slow_grpc_body),
+        cmocka_unit_test(test_reader_that_stops),
+        cmocka_unit_test(test_connection_limit),
+        cmocka_unit_test(test_readers_that_stop_together),
         cmocka_unit_test(test_no_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
