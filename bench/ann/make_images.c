@@ -130,11 +130,30 @@ curve(const float (*p)[2], int n, line *out)
     }
 }
 
-/* Ink of one stroke: full within the nib, falling to nothing over a pixel. */
+/* An unsteady hand: two waves of random length and direction along the stroke. */
 static void
-ink(uint8_t *image, const line *l, float nib)
+shake(line *l, uint64_t *state)
+{
+    for (int wave = 0; wave < 2; wave++) {
+        float step = (float)between(state, 0.15, 0.9);
+        float phase = (float)between(state, 0, 6.283);
+        float x = 0.25f * ann_gauss(state);
+        float y = 0.25f * ann_gauss(state);
+        for (int i = 0; i < l->n; i++) {
+            float at = sinf(step * (float)i + phase);
+            l->at[i][0] += x * at;
+            l->at[i][1] += y * at;
+        }
+    }
+}
+
+/* Ink of one stroke: full within the nib, falling to nothing over a pixel. The nib changes from one
+ * end to the other, and the ink is not the same everywhere. */
+static void
+ink(uint8_t *image, const line *l, const float nibs[2], float shade_max)
 {
     for (int i = 0; i + 1 < l->n; i++) {
+        float nib = nibs[0] + (nibs[1] - nibs[0]) * (float)i / (float)l->n;
         const float *a = l->at[i];
         const float *b = l->at[i + 1];
         float dx = b[0] - a[0];
@@ -150,7 +169,7 @@ ink(uint8_t *image, const line *l, float nib)
                 float py = (float)y - a[1];
                 float t = fminf(fmaxf((px * dx + py * dy) / len2, 0), 1);
                 float far = hypotf(px - t * dx, py - t * dy);
-                float shade = fminf(fmaxf(nib + 0.5f - far, 0), 1) * 255;
+                float shade = fminf(fmaxf(nib + 0.5f - far, 0), 1) * shade_max;
                 uint8_t *to = &image[y * SIDE + x];
                 *to = (uint8_t)fmaxf(*to, shade);
             }
@@ -191,7 +210,9 @@ draw(uint8_t *image, uint64_t *state)
             p[n - 1][1] = p[0][1];
         }
         curve((const float(*)[2])p, n, &l);
-        ink(image, &l, nib);
+        shake(&l, state);
+        float nibs[2] = {nib * (1 + 0.2f * ann_gauss(state)), nib * (1 + 0.2f * ann_gauss(state))};
+        ink(image, &l, nibs, (float)between(state, 190, 255));
     }
 }
 

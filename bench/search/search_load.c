@@ -6,6 +6,9 @@
  *
  *   search_load ADDRESS DATA fill M EFC
  *       makes the collection `bench` of a data file (bench/ann/ann_data.h)
+ *   search_load ADDRESS DATA churn ROUNDS
+ *       deletes every row and inserts it again, ROUNDS times, batch by batch in random order, and
+ *       waits until all is built
  *   search_load ADDRESS DATA search THREADS SECONDS EF...
  *       one line per ef: server, ef, recall@k, queries per second
  *
@@ -17,6 +20,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "base/util.h"
 #include "bench/ann/ann_data.h"
 #include "proto/milvus.pb.h"
 #include "proto/schema.pb.h"
@@ -119,45 +123,83 @@ create(const char *m, const char *efc, rk_arena *arena)
     call_status(PATH("CreateIndex"), &pb_milvus_CreateIndexRequest_desc, &index, arena);
 }
 
+/* Rows |numbers| of the data file, which are their keys, too; |floats| has room for n vectors. */
 static void
-insert(rk_arena *arena)
+insert_rows(const int64_t *numbers, uint32_t n, float *floats, rk_arena *arena)
 {
-    uint32_t batch = BATCH_BYTES / (data.dim * 4);
-    int64_t *numbers = malloc(batch * sizeof(*numbers));
+    size_t dim = data.dim;
 
-    if (!numbers) {
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(floats + i * dim, data.base + (size_t)numbers[i] * dim, dim * sizeof(*floats));
+    }
+    pb_schema_LongArray longs = {{(int64_t *)numbers, n}};
+    pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data,
+                                     .long_data = &longs};
+    pb_schema_FloatArray values = {{(const uint8_t *)floats, n * dim}};
+    pb_schema_VectorField vectors = {
+        .dim = data.dim, .data_case = PB_SCHEMA_VectorField_float_vector, .float_vector = &values};
+    pb_schema_FieldData key = {.type = 5,
+                               .field_name = RK_STR("id"),
+                               .field_case = PB_SCHEMA_FieldData_scalars,
+                               .scalars = &scalars};
+    pb_schema_FieldData vector = {.type = 101,
+                                  .field_name = RK_STR("vector"),
+                                  .field_case = PB_SCHEMA_FieldData_vectors,
+                                  .vectors = &vectors};
+    pb_schema_FieldData *columns[] = {&key, &vector};
+    pb_milvus_InsertRequest request = {
+        .collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
+    pb_milvus_MutationResult *reply = call(PATH("Insert"), &pb_milvus_InsertRequest_desc, &request,
+                                           &pb_milvus_MutationResult_desc, arena);
+    check("Insert", reply->status);
+    rk_arena_reset(arena);
+}
+
+static void
+delete_rows(const int64_t *numbers, uint32_t n, rk_arena *arena)
+{
+    size_t size = (size_t)n * 12 + 16;
+    char *text = rk_arena_alloc(arena, size);
+    size_t len = 0;
+
+    if (!text) {
+        ann_die("memory is out");
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        len += (size_t)snprintf(text + len, size - len, "%s%lld", i ? "," : "id in [",
+                                (long long)numbers[i]);
+    }
+    text[len++] = ']';
+    pb_milvus_DeleteRequest request = {.collection_name = NAME, .expr = {text, len}};
+    pb_milvus_MutationResult *reply = call(PATH("Delete"), &pb_milvus_DeleteRequest_desc, &request,
+                                           &pb_milvus_MutationResult_desc, arena);
+    check("Delete", reply->status);
+    rk_arena_reset(arena);
+}
+
+/* Every row once, in the order of |order| (NULL: as they are); |again|: deleted just before. */
+static void
+insert_all(const uint32_t *order, bool again, rk_arena *arena)
+{
+    uint32_t batch = RK_MAX(BATCH_BYTES / (data.dim * 4), 1u);
+    int64_t *numbers = malloc(batch * sizeof(*numbers));
+    float *floats = malloc((size_t)batch * data.dim * sizeof(*floats));
+
+    if (!numbers || !floats) {
         ann_die("memory is out");
     }
     for (uint32_t at = 0; at < data.rows; at += batch) {
         uint32_t n = RK_MIN(batch, data.rows - at);
-        pb_schema_LongArray longs = {{numbers, n}};
-        pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data,
-                                         .long_data = &longs};
-        pb_schema_FloatArray floats = {
-            {(const uint8_t *)(data.base + (size_t)at * data.dim), (size_t)n * data.dim}};
-        pb_schema_VectorField vectors = {.dim = data.dim,
-                                         .data_case = PB_SCHEMA_VectorField_float_vector,
-                                         .float_vector = &floats};
-        pb_schema_FieldData key = {.type = 5,
-                                   .field_name = RK_STR("id"),
-                                   .field_case = PB_SCHEMA_FieldData_scalars,
-                                   .scalars = &scalars};
-        pb_schema_FieldData vector = {.type = 101,
-                                      .field_name = RK_STR("vector"),
-                                      .field_case = PB_SCHEMA_FieldData_vectors,
-                                      .vectors = &vectors};
-        pb_schema_FieldData *columns[] = {&key, &vector};
-        pb_milvus_InsertRequest request = {
-            .collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
         for (uint32_t i = 0; i < n; i++) {
-            numbers[i] = at + i;
+            numbers[i] = order ? order[at + i] : at + i;
         }
-        pb_milvus_MutationResult *reply = call(PATH("Insert"), &pb_milvus_InsertRequest_desc,
-                                               &request, &pb_milvus_MutationResult_desc, arena);
-        check("Insert", reply->status);
-        rk_arena_reset(arena);
+        if (again) {
+            delete_rows(numbers, n, arena);
+        }
+        insert_rows(numbers, n, floats, arena);
     }
     free(numbers);
+    free(floats);
 }
 
 static void
@@ -183,25 +225,72 @@ wait_built(rk_arena *arena)
 }
 
 static void
+flush(rk_arena *arena)
+{
+    rk_str name = NAME;
+    pb_milvus_FlushRequest request = {.collection_names = {&name, 1}};
+    pb_milvus_FlushResponse *reply = call(PATH("Flush"), &pb_milvus_FlushRequest_desc, &request,
+                                          &pb_milvus_FlushResponse_desc, arena);
+
+    check("Flush", reply->status);
+}
+
+static void
 fill(char **argv)
 {
     rk_arena *arena = rk_arena_new(0);
-    rk_str name = NAME;
-    pb_milvus_FlushRequest flush = {.collection_names = {&name, 1}};
     pb_milvus_LoadCollectionRequest load = {.collection_name = NAME, .replica_number = 1};
     double start = ann_now();
 
     create(argv[0], argv[1], arena);
-    insert(arena);
+    insert_all(NULL, false, arena);
     double inserted = ann_now();
-    pb_milvus_FlushResponse *reply = call(PATH("Flush"), &pb_milvus_FlushRequest_desc, &flush,
-                                          &pb_milvus_FlushResponse_desc, arena);
-    check("Flush", reply->status);
+    flush(arena);
     wait_built(arena);
     call_status(PATH("LoadCollection"), &pb_milvus_LoadCollectionRequest_desc, &load, arena);
     usleep(2000000);
     printf("fill: %.1f s for %u rows (%.0f rows/s), index ready after %.1f s more\n",
            inserted - start, data.rows, data.rows / (inserted - start), ann_now() - inserted - 2);
+    rk_arena_free(arena);
+}
+
+/* ---- churn ---- */
+
+/* Deletes every row and inserts it again, batch by batch, in another order each round. */
+static void
+churn(char **argv)
+{
+    unsigned long rounds = strtoul(argv[0], NULL, 10);
+    rk_arena *arena = rk_arena_new(0);
+    uint32_t *order = malloc(data.rows * sizeof(*order));
+    uint64_t state = 1;
+    double spent = 0;
+    double start = ann_now();
+
+    if (!order) {
+        ann_die("memory is out");
+    }
+    for (uint32_t i = 0; i < data.rows; i++) {
+        order[i] = i;
+    }
+    for (unsigned long round = 0; round < rounds; round++) {
+        for (uint32_t i = data.rows - 1; i > 0; i--) {
+            state = rk_hash_u64(state + i);
+            uint32_t j = (uint32_t)(state % (i + 1));
+            uint32_t kept = order[i];
+            order[i] = order[j];
+            order[j] = kept;
+        }
+        double begun = ann_now();
+        insert_all(order, true, arena);
+        spent += ann_now() - begun;
+        flush(arena);
+        wait_built(arena);
+    }
+    printf("churn: %lu times %u rows, %.0f rows/s deleted and inserted, %.1f s in all\n", rounds,
+           data.rows, spent > 0 ? (double)data.rows * (double)rounds / spent : 0,
+           ann_now() - start);
+    free(order);
     rk_arena_free(arena);
 }
 
@@ -341,7 +430,7 @@ main(int argc, char **argv)
     rk_rpc_client_options options;
     rk_err err = {0};
 
-    if (argc < 6) {
+    if (argc < 5) {
         ann_die("see the head of search_load.c for usage");
     }
     rk_rpc_client_options_init(&options);
@@ -355,6 +444,8 @@ main(int argc, char **argv)
     data = ann_load(argv[2]);
     if (strcmp(argv[3], "fill") == 0) {
         fill(argv + 4);
+    } else if (strcmp(argv[3], "churn") == 0) {
+        churn(argv + 4);
     } else {
         search(argv + 4, argc - 6);
     }
