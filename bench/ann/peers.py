@@ -130,6 +130,8 @@ class Svs:
 
     def __init__(self, system, threads):
         import svs
+        if system == "svs-lvq" and "GenuineIntel" not in open("/proc/cpuinfo").read():
+            raise RuntimeError("its codes run on Intel's CPUs alone")
         self.svs, self.system, self.threads = svs, system, threads
 
     def build(self, data, path):

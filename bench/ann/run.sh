@@ -123,7 +123,7 @@ sweep_of() { # SYSTEM
     case $1 in
     redkite-ivf-flat) echo "nprobe=1 nprobe=2 nprobe=4 nprobe=8 nprobe=16 nprobe=32 nprobe=64 nprobe=128" ;;
     redkite-ivf-rabitq | faiss-ivf*) echo "$list_sweep" ;;
-    redkite-auto) echo "${AUTO_SWEEP:--}" ;;
+    redkite-auto) echo "target_recall=0.8 target_recall=0.9 target_recall=0.95 target_recall=0.97 target_recall=0.99 target_recall=0.995 target_recall=0.999" ;;
     *) echo "$graph_sweep" ;;
     esac
 }

@@ -91,7 +91,7 @@ def plot(path, title, curves):
     width, height, left, right, top, bottom = 900, 560, 70, 210, 40, 50
 
     def stretch(recall):
-        return -math.log10(1.0005 - min(recall, 1))
+        return -math.log10(1.0005 - min(recall, 0.9995))
     low, high = stretch(0.5), stretch(0.9995)
     shown = {s: [p for p in c if p[0] >= 0.5] for s, c in curves.items()}
     speeds = [q for c in shown.values() for _, q in c if q > 0] or [1, 10]
