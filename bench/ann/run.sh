@@ -15,6 +15,7 @@
 #     --threads N        threads of a build; default 2
 #     --core N           the core that searches are pinned to; default: the last
 #     --no-batch         without the second table (1,000 queries in one call)
+#     --mapped           Redkite's vectors stay in a mapped file, only the index is in memory
 #     --filter           Redkite under filters instead: share of the unfiltered speed, recall
 #     --record           appends the tables to bench/RESULTS.md
 #
@@ -41,9 +42,10 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2; shift ;;
     --core) core=$2; shift ;;
     --no-batch) batch=0 ;;
+    --mapped) export ANN_MAPPED=1 ;;
     --filter) filter=1 ;;
     --record) record=1 ;;
-    *) sed -n '3,26p' "$0" >&2; exit 2 ;;
+    *) sed -n '3,27p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
