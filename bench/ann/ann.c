@@ -23,6 +23,7 @@
 #include "ann.h"
 
 #include <math.h>
+#include <sys/mman.h>
 
 static void
 make(char **argv)
