@@ -109,6 +109,25 @@ rk__codec_open(rk__codec *codec, const void *tables, uint64_t bytes, rk_err *err
     return RK_OK;
 }
 
+rk_code
+rk__codec_read(rk__codec *codec, const uint8_t *head, uint32_t dim, rk_err *err)
+{
+    uint32_t id = rk_get_u32le(head);
+    uint32_t m = rk_get_u32le(head + 4);
+    uint32_t nbits = rk_get_u32le(head + 8);
+    uint32_t nrq = rk_get_u32le(head + 12);
+    bool pieces = id == RK__CODEC_PQ || id == RK__CODEC_PRQ;
+
+    if (id == RK__CODEC_NONE || id >= RK__CODECS ||
+        (pieces && (m == 0 || m > dim || dim % m != 0 || nbits == 0 ||
+                    nbits > RK__CODEC_NBITS_MAX || nrq == 0 || nrq > 16))) {
+        return rk_fail(err, RK_ECORRUPT, "codec image: codec %u with m %u, nbits %u, nrq %u", id, m,
+                       nbits, nrq);
+    }
+    rk__codec_init(codec, (rk__codec_id)id, dim, m, nbits, nrq, SIZE_MAX);
+    return RK_OK;
+}
+
 /* ---- scalar numbers ---- */
 
 static int

@@ -72,6 +72,10 @@ void rk__codec_deinit(rk__codec *codec);
 /* "SQ8", in any case; RK__CODEC_NONE when there is none. FLAT is FP32. */
 rk__codec_id rk__codec_named(const char *name);
 
+/* The shape from the first 16 bytes of an image section: u32 id, m, nbits, nrq. RK_ECORRUPT. */
+RK_MUST_CHECK rk_code rk__codec_read(rk__codec *codec, const uint8_t *head, uint32_t dim,
+                                     rk_err *err);
+
 /* Rows a training wants at most. */
 size_t rk__codec_sample_rows(const rk__codec *codec);
 /* Learns the tables from |n| rows of dim floats, all finite. A function of its input, whatever the

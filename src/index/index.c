@@ -10,12 +10,20 @@
 #include "index/index_private.h"
 
 /* The engines of this build; a kind without one is refused by name. */
+/* clang-format off */
 static const rk__verbs *const engines[RK__KINDS] = {
-    [RK__KIND_FLAT] = &rk__flat_verbs,          [RK__KIND_BIN_FLAT] = &rk__flat_verbs,
-    [RK__KIND_HNSW] = &rk__hnsw_verbs,          [RK__KIND_IVF_FLAT] = &rk__ivf_verbs,
-    [RK__KIND_BIN_IVF_FLAT] = &rk__ivf_verbs,   [RK__KIND_SPARSE_INVERTED] = &rk__sparse_verbs,
+    [RK__KIND_FLAT] = &rk__flat_verbs,
+    [RK__KIND_BIN_FLAT] = &rk__flat_verbs,
+    [RK__KIND_HNSW] = &rk__hnsw_verbs,
+    [RK__KIND_IVF_FLAT] = &rk__ivf_verbs,
+    [RK__KIND_BIN_IVF_FLAT] = &rk__ivf_verbs,
+    [RK__KIND_SPARSE_INVERTED] = &rk__sparse_verbs,
     [RK__KIND_SPARSE_WAND] = &rk__sparse_verbs,
+    [RK__KIND_IVF_SQ8] = &rk__ivf_codes_verbs,
+    [RK__KIND_IVF_PQ] = &rk__ivf_codes_verbs,
+    [RK__KIND_SCANN] = &rk__ivf_codes_verbs,
 };
+/* clang-format on */
 
 const rk__verbs *
 rk__kind_verbs(rk__kind_id kind)
