@@ -72,7 +72,9 @@ typedef struct rk__bits_query {
 void rk__bits_query_init(rk__bits_query *out, const float *query, uint32_t padded);
 
 /*
- * The kernel, in every table (rk__kernels.scan32): for each of the 32 rows of |block|,
+ * The kernel, in every table: rk__kernels.scan32_low for tables of rk__bits_query_init(), whose
+ * entries are at most 63; rk__kernels.scan32, a fifth slower, for any other. For each of the 32
+ * rows of |block|,
  *
  *   est[i] = add[i] + mul[i] * (unit * sum_i + bias) + extra
  *

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Exact search: every row that passes the filter is scored. One pass over the rows in blocks of
- * four, results in a bounded heap. With a filter only the set bits are visited, gathered into
- * blocks of four as well.
+ * four, results in a bounded heap. With a filter only the set bits are visited, gathered
+ * and scored by four as well.
  *
  * FLAT and BIN_FLAT are this scan plus, for COSINE, the inverse norms of the rows; rk_flat_search()
  * is the same scan over rows that have no index, with norms computed on the way (the same kernel
@@ -11,7 +11,9 @@
  */
 #include "index/index_private.h"
 
-#define BLOCK 32 /* rows gathered before they are scored */
+#define BLOCK  32 /* rows scored at a time */
+#define WORDS  4  /* of a filter, looked at together */
+#define GATHER 64 /* rows gathered before they are scored */
 
 static inline void
 offer(const rk__range *range, rk__heap *heap, float key, uint32_t row)
@@ -41,14 +43,17 @@ rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *ro
 
 /* Rows are numbered without |row_base| inside the space and with it in the heap. */
 static void
-score_block(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
-            size_t row_base, const rk__range *range, rk__heap *heap)
+score_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
+           size_t row_base, const rk__range *range, rk__heap *heap)
 {
     float keys[BLOCK];
 
-    rk__keys(space, query, rows, n, keys);
-    for (size_t j = 0; j < n; j++) {
-        offer(range, heap, keys[j], (uint32_t)(row_base + rows[j]));
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t m = RK_MIN(n - i, (size_t)BLOCK);
+        rk__keys(space, query, rows + i, m, keys);
+        for (size_t j = 0; j < m; j++) {
+            offer(range, heap, keys[j], (uint32_t)(row_base + rows[i + j]));
+        }
     }
 }
 
@@ -84,7 +89,8 @@ void
 rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to, size_t row_base,
          const rk_bitset *filter, const rk__range *range, rk__heap *heap)
 {
-    uint32_t rows[BLOCK] = {0};
+    rk__select_fn select = rk__kernels_get()->select;
+    uint32_t rows[GATHER + WORDS * 64 + 16];
     size_t n = 0;
 
     if (heap->cap == 0 || from >= to) {
@@ -94,23 +100,25 @@ rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to,
         scan_all(space, query, from, to, row_base, range, heap);
         return;
     }
+    size_t first = row_base + from;
     size_t end = RK_MIN(row_base + to, filter->nbits);
-    for (size_t word = (row_base + from) / 64; word * 64 < end; word++) {
-        uint64_t bits = filter->words[word];
-        while (bits) {
-            size_t bit = word * 64 + (size_t)__builtin_ctzll(bits);
-            bits &= bits - 1;
-            if (bit < row_base + from || bit >= end) {
-                continue;
-            }
-            rows[n++] = (uint32_t)(bit - row_base);
-            if (n == BLOCK) {
-                score_block(space, query, rows, n, row_base, range, heap);
-                n = 0;
-            }
+    for (size_t word = first / 64; word * 64 < end; word += WORDS) {
+        size_t m = RK_MIN((end + 63) / 64 - word, (size_t)WORDS);
+        uint64_t words[WORDS];
+        memcpy(words, filter->words + word, m * sizeof(*words));
+        if (word * 64 < first) {
+            words[0] &= ~UINT64_C(0) << first % 64;
+        }
+        if ((word + m) * 64 > end) {
+            words[m - 1] &= ~UINT64_C(0) >> (64 - end % 64);
+        }
+        n += select(words, m, (uint32_t)(word * 64 - row_base), rows + n);
+        if (n >= GATHER) {
+            score_rows(space, query, rows, n, row_base, range, heap);
+            n = 0;
         }
     }
-    score_block(space, query, rows, n, row_base, range, heap);
+    score_rows(space, query, rows, n, row_base, range, heap);
 }
 
 /* ---- the kinds FLAT and BIN_FLAT ---- */

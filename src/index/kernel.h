@@ -72,6 +72,10 @@ typedef float (*rk__bits_span_fn)(const float *query, size_t n);
 /* The rotation of kernel_rotate.h in place; |n| is a multiple of 64, |x| 64-byte aligned. */
 typedef void (*rk__rotate_fn)(float *x, size_t n, uint64_t seed);
 
+/* Numbers of the set bits in |n| words, ascending, |base| added (modulo 2^32). |out| has room for
+ * 64 n + 16. Returns how many. */
+typedef size_t (*rk__select_fn)(const uint64_t *words, size_t n, uint32_t base, uint32_t *out);
+
 typedef struct rk__kernels {
     const char *name;
     rk__dense_kernels dense[RK__DENSE_SLOTS];
@@ -89,6 +93,7 @@ typedef struct rk__kernels {
     rk__bits_tables_fn bits_tables;
     rk__bits_span_fn bits_span;
     rk__rotate_fn rotate;
+    rk__select_fn select;
 } rk__kernels;
 
 extern const rk__kernels rk__kernels_scalar;

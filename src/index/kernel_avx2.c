@@ -546,6 +546,19 @@ bits_span_avx2(const float *query, size_t n)
     return _mm256_movemask_ps(bad) ? NAN : _mm_cvtss_f32(half);
 }
 
+static TARGET size_t
+select_avx2(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        for (uint64_t bits = words[i]; bits; bits &= bits - 1) {
+            out[found++] = base + (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(bits);
+        }
+    }
+    return found;
+}
+
 #define RK__ROTATE_NAME   rotate_avx2
 #define RK__ROTATE_TARGET TARGET
 #define RK__ROTATE_LANES  8
@@ -571,6 +584,7 @@ const rk__kernels rk__kernels_avx2 = {
     .bits_tables = bits_tables_avx2,
     .bits_span = bits_span_avx2,
     .rotate = rotate_avx2,
+    .select = select_avx2,
 };
 
 #else

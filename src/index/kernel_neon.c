@@ -541,6 +541,19 @@ bits_span_neon(const float *query, size_t n)
     return isfinite(best) ? best : NAN;
 }
 
+static size_t
+select_neon(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        for (uint64_t bits = words[i]; bits; bits &= bits - 1) {
+            out[found++] = base + (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(bits);
+        }
+    }
+    return found;
+}
+
 #define RK__ROTATE_NAME rotate_neon
 #define RK__ROTATE_TARGET
 #define RK__ROTATE_LANES 4
@@ -558,6 +571,7 @@ bits_span_neon(const float *query, size_t n)
         .nibble_ip = nibble_ip_##set, .nibble_ipx4 = nibble_ipx4_##set, .scan32 = scan32_neon,     \
         .scan32_low = scan32_low_neon, .bits_sums = bits_sums_neon,                                \
         .bits_tables = bits_tables_neon, .bits_span = bits_span_neon, .rotate = rotate_neon,       \
+        .select = select_neon,                                                                     \
     }
 
 const rk__kernels rk__kernels_neon = TABLE(neon);

@@ -263,6 +263,19 @@ bits_span_scalar(const float *query, size_t n)
     return span;
 }
 
+static size_t
+select_scalar(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        for (uint64_t bits = words[i]; bits; bits &= bits - 1) {
+            out[found++] = base + (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(bits);
+        }
+    }
+    return found;
+}
+
 #define RK__ROTATE_NAME rotate_scalar
 #define RK__ROTATE_TARGET
 #define RK__ROTATE_LANES 4
@@ -288,4 +301,5 @@ const rk__kernels rk__kernels_scalar = {
     .bits_tables = bits_tables_scalar,
     .bits_span = bits_span_scalar,
     .rotate = rotate_scalar,
+    .select = select_scalar,
 };

@@ -189,6 +189,48 @@ test_ties_nan_and_zero(void **state)
     rk_arena_free(arena);
 }
 
+/* Where rows and filter begin and end, around the words of the filter. */
+static void
+test_filter_edges(void **state)
+{
+    enum { ROWS = 300 };
+    float data[ROWS][2];
+    rk_hit hits[ROWS];
+    rk_bitset filter;
+
+    RK_UNUSED(state);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        data[i][0] = (float)i;
+        data[i][1] = 1;
+    }
+    for (size_t base = 0; base < 200; base += base % 64 < 62 ? 31 : 1) {
+        for (size_t nbits = 0; nbits <= 520; nbits += 13) {
+            testing_filter(&filter, nbits, nbits % 2 ? 0.1 : 0.7, base + nbits);
+            for (size_t rows = 0; rows <= ROWS; rows += 37) {
+                rk_vectors v = {RK_VEC_F32, 2, rows, data, NULL};
+                const float query[2] = {0, 1};
+                rk_arena *arena = rk_arena_new(0);
+                rk_search_options options = {.k = ROWS, .filter = &filter, .arena = arena};
+                rk_err err = {0};
+                uint32_t n = 0;
+                uint32_t want = 0;
+                assert_int_equal(rk_flat_search(&v, base, RK_METRIC_L2, query, sizeof(query),
+                                                &options, hits, &n, &err),
+                                 RK_OK);
+                for (size_t r = base; r < base + rows && r < nbits; r++) {
+                    if (rk_bitset_get(&filter, r)) {
+                        assert_true(want < n && hits[want].row == r);
+                        want++;
+                    }
+                }
+                assert_int_equal(n, want);
+                rk_arena_free(arena);
+            }
+            rk_bitset_deinit(&filter);
+        }
+    }
+}
+
 static void
 test_sparse_query_errors(void **state)
 {
@@ -218,6 +260,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_brute_force),
         cmocka_unit_test(test_ties_nan_and_zero),
+        cmocka_unit_test(test_filter_edges),
         cmocka_unit_test(test_sparse_query_errors),
     };
 

@@ -291,6 +291,40 @@ test_nibble_layout(void **state)
 }
 
 static void
+test_select(void **state)
+{
+    enum { WORDS = 9 };
+    testing_rng rng = {13};
+    uint64_t words[WORDS];
+    uint32_t got[WORDS * 64 + 16];
+
+    RK_UNUSED(state);
+    for (int density = 0; density < 8; density++) {
+        for (size_t i = 0; i < WORDS; i++) {
+            words[i] = density == 7 ? UINT64_MAX : 0;
+            for (int j = 0; j < density * density && density < 7; j++) {
+                words[i] |= UINT64_C(1) << (testing_u64(&rng) & 63);
+            }
+        }
+        for (size_t t = 0; t < RK_COUNT(tables); t++) {
+            const rk__kernels *k = rk__kernels_find(tables[t]);
+            for (size_t n = 0; k && n <= WORDS; n++) {
+                uint32_t base = UINT32_MAX - 100; /* wraps */
+                size_t found = k->select(words, n, base, got);
+                size_t at = 0;
+                for (uint32_t bit = 0; bit < n * 64; bit++) {
+                    if (words[bit / 64] >> bit % 64 & 1) {
+                        assert_true(at < found && got[at] == base + bit);
+                        at++;
+                    }
+                }
+                assert_int_equal(at, found);
+            }
+        }
+    }
+}
+
+static void
 test_mask(void **state)
 {
     RK_UNUSED(state);
@@ -316,6 +350,7 @@ main(void)
         cmocka_unit_test(test_codes),
         cmocka_unit_test(test_small_codes),
         cmocka_unit_test(test_nibble_layout),
+        cmocka_unit_test(test_select),
         cmocka_unit_test(test_mask),
     };
 
