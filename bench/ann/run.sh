@@ -51,10 +51,11 @@ while [ $# -gt 0 ]; do
 done
 [ $sets_given = 1 ] || [ ${#data[@]} -gt 0 ] || sets=affine
 
-ours="redkite-hnsw redkite-hnsw-sq8 redkite-ivf-rabitq redkite-ivf-flat redkite-auto"
+ours="redkite-hnsw redkite-ivf-rabitq redkite-scann redkite-ivf-flat redkite-auto"
+more="redkite-flat redkite-hnsw-sq redkite-hnsw-pq redkite-hnsw-prq redkite-ivf-sq8 redkite-ivf-pq" # only when named
 peers="faiss-ivfpqfs faiss-ivfrabitq faiss-hnswsq8 usearch-f32 usearch-i8 svs-vamana svs-lvq vsag-sq8 vsag-rabitq"
 if [ "$systems" = list ]; then
-    echo "$ours hnswlib $peers"
+    echo "$ours hnswlib $peers; when named: $more"
     exit 0
 fi
 systems=${systems:-$ours hnswlib $peers}
@@ -112,10 +113,16 @@ for probe in 2 4 8 16 32 64 128 256; do
 done
 
 nlist_of() { awk -v n="$1" 'BEGIN { l = 64; while (l * 2 <= 4 * sqrt(n)) l *= 2; print l }'; } # ROWS: the power of two at 4 sqrt(n)
-build_args() { # SYSTEM ROWS: kind and parameters of Redkite
+build_args() { # SYSTEM ROWS DIM: kind and parameters of Redkite
     case $1 in
     redkite-hnsw) echo "HNSW $threads M=$M efConstruction=$EFC" ;;
-    redkite-hnsw-sq8) echo "HNSW_SQ $threads M=$M efConstruction=$EFC sq_type=SQ8 refine=true refine_type=FP32" ;;
+    redkite-hnsw-sq) echo "HNSW_SQ $threads M=$M efConstruction=$EFC sq_type=SQ8 refine=true refine_type=FP32" ;;
+    redkite-hnsw-pq) echo "HNSW_PQ $threads M=$M efConstruction=$EFC m=$(($3 / 4)) refine=true refine_type=FP32" ;;
+    redkite-hnsw-prq) echo "HNSW_PRQ $threads M=$M efConstruction=$EFC m=$(($3 / 8)) nrq=2 refine=true refine_type=FP32" ;;
+    redkite-ivf-sq8) echo "IVF_SQ8 $threads nlist=$(nlist_of "$2") refine=true refine_type=FP32" ;;
+    redkite-ivf-pq) echo "IVF_PQ $threads nlist=$(nlist_of "$2") m=$(($3 / 4)) refine=true refine_type=FP32" ;;
+    redkite-scann) echo "SCANN $threads nlist=$(nlist_of "$2")" ;;
+    redkite-flat) echo "FLAT $threads" ;;
     redkite-ivf-rabitq) echo "IVF_RABITQ $threads nlist=$(nlist_of "$2") refine=true refine_type=FLAT" ;;
     redkite-ivf-flat) echo "IVF_FLAT $threads nlist=$(nlist_of "$2")" ;;
     redkite-auto) echo "AUTOINDEX $threads" ;;
@@ -124,17 +131,20 @@ build_args() { # SYSTEM ROWS: kind and parameters of Redkite
 sweep_of() { # SYSTEM
     case $1 in
     redkite-ivf-flat) echo "nprobe=1 nprobe=2 nprobe=4 nprobe=8 nprobe=16 nprobe=32 nprobe=64 nprobe=128" ;;
-    redkite-ivf-rabitq | faiss-ivf*) echo "$list_sweep" ;;
+    redkite-ivf-rabitq | redkite-ivf-sq8 | redkite-ivf-pq | faiss-ivf*) echo "$list_sweep" ;;
+    redkite-scann) echo "$list_sweep" | sed -E 's/refine_k=([0-9]+)/reorder_k=\10/g' ;; # refine_k times k
+    redkite-hnsw-*) for ef in ${graph_sweep//ef=/}; do echo "ef=$ef,refine_k=4"; done ;;
+    redkite-flat) echo "-" ;;
     redkite-auto) echo "target_recall=0.8 target_recall=0.9 target_recall=0.95 target_recall=0.97 target_recall=0.99 target_recall=0.995 target_recall=0.999" ;;
     *) echo "$graph_sweep" ;;
     esac
 }
-build_one() { # SYSTEM DATA FOLDER ROWS
+build_one() { # SYSTEM DATA FOLDER ROWS DIM
     local image=$3/$1.index line=$3/$1.build
     case $1 in
     redkite-*)
         # shellcheck disable=SC2046
-        set -- "$1" "$2" "$3" "$stamp $(build_args "$1" "$4")"
+        set -- "$1" "$2" "$3" "$stamp $(build_args "$1" "$4" "$5")"
         [ "$(cat "$line.stamp" 2>/dev/null)" = "$4" ] && return 0
         rm -f "$image"
         # shellcheck disable=SC2086
@@ -197,11 +207,11 @@ done
 : >"$work/result"
 for file in "${files[@]}"; do
     name=$(basename "$file") folder=$work/$(basename "$file").d
-    n=$(od -An -tu4 -N4 "$file" | tr -d ' ')
+    read -r n _ dim _ < <(od -An -tu4 -N16 "$file")
     mkdir -p "$folder"
     taking_part=
     for system in $systems; do
-        if why=$(build_one "$system" "$file" "$folder" "$n" 2>&1); then
+        if why=$(build_one "$system" "$file" "$folder" "$n" "$dim" 2>&1); then
             taking_part+=" $system"
         else
             echo "$name: $system: skipped: ${why##*$'\n'}" >&2
