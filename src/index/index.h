@@ -18,6 +18,7 @@
 
 #include "base/bitset.h"
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/seam.h"
 
 typedef enum rk_vector_type {
@@ -124,6 +125,17 @@ RK_MUST_CHECK rk_code rk_index_open(rk_index **out, rk_str image, const rk_vecto
  * search, only answer wrongly. */
 RK_MUST_CHECK rk_code rk_index_verify(const rk_index *index, rk_err *err);
 void rk_index_free(rk_index *index);
+
+/* Whether the image that begins with |head|, 64 bytes of it, is of a kind that need not be mapped:
+ * DISKANN, AISAQ. Any 64 bytes may be asked about. */
+bool rk_index_is_paged(rk_str head);
+/*
+ * Opens such an image through a page reader, which must outlive the index. What the kind keeps in
+ * memory is read, checked and charged to |mem| here; the rest is read by searches, which check each
+ * page they use. vectors->data may be NULL.
+ */
+RK_MUST_CHECK rk_code rk_index_open_pages(rk_index **out, rk_pages *pages,
+                                          const rk_vectors *vectors, rk_mem *mem, rk_err *err);
 
 typedef struct rk_index_info {
     const char *kind; /* "HNSW" */

@@ -144,8 +144,12 @@ RK_MUST_CHECK rk_code rk__sparse_drop(const void *query, size_t len, double rati
 
 typedef struct rk__section {
     uint32_t id; /* unique within an image, given by the kind */
-    const void *data;
+    const void *data; /* NULL: written by |produce|, or read from a page reader */
     uint64_t len;
+    uint64_t offset; /* in the image, when read from one */
+    uint32_t crc;    /* when read from an image, and with |produce| */
+    uint32_t align;  /* power of two up to 4096; 0: 64 */
+    rk_code (*produce)(const rk_index *index, rk_write_fn write, void *user, rk_err *err);
 } rk__section;
 
 #define RK__SECTIONS_MAX 16
@@ -159,6 +163,9 @@ void rk__sections_add(rk__sections *sections, uint32_t id, const void *data, uin
 /* The section |id|, which must be |len| bytes (SIZE_MAX: any length). RK_ECORRUPT otherwise. */
 RK_MUST_CHECK rk_code rk__sections_get(const rk__sections *sections, uint32_t id, uint64_t len,
                                        const void **out, uint64_t *len_out, rk_err *err);
+/* The same with everything known of it; |*out| is NULL after a failure. */
+RK_MUST_CHECK rk_code rk__sections_find(const rk__sections *sections, uint32_t id, uint64_t len,
+                                        const rk__section **out, rk_err *err);
 
 /* ---- kinds ---- */
 
@@ -192,6 +199,8 @@ typedef struct rk__verbs {
                       const rk_search_options *options, rk__heap *heap, rk_err *err);
     void (*sections)(const rk_index *index, rk__sections *out);
     rk_code (*open)(rk_index *index, const rk__sections *sections, rk_err *err);
+    /* Only kinds that can be opened through a page reader: checks what open did not read. */
+    rk_code (*verify)(const rk_index *index, rk_err *err);
     void (*free)(rk_index *index);
 } rk__verbs;
 
@@ -207,8 +216,10 @@ struct rk_index {
     rk_mem *mem;
     uint64_t reserved_bytes; /* charged to |mem| */
     rk_str image;            /* mapped, borrowed; empty when built here */
+    rk_pages *pages;         /* borrowed: the image, when it is read page by page */
 };
 
+extern const rk__verbs rk__disk_verbs;
 extern const rk__verbs rk__flat_verbs;
 extern const rk__verbs rk__hnsw_verbs;
 extern const rk__verbs rk__ivf_verbs;
