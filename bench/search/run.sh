@@ -3,20 +3,22 @@
 #
 # Searches over gRPC against hnswlib called in its own process, same data, one core each, at equal recall.
 #
-#   bench/search/run.sh [--rows N] [--dim N] [--m N] [--efc N] [--threads N] [--seconds N] [--address HOST:PORT] [--record]
+#   bench/search/run.sh [--data FILE | --rows N --dim N] [--m N] [--efc N] [--threads N] [--seconds N] [--rounds N] [--efs "EF..."]
+#                       [--address HOST:PORT] [--record]
 #
 # The server is pinned to core 0 and the load generator to core 1; hnswlib then has core 0 to itself. With --address
 # the server is somebody else's (any server of the public API) and is not pinned or stopped here. RK_BENCH_WORK keeps
-# data and the index of hnswlib for the next run. Default: 100,000 rows of 128 dimensions (RK_BENCH_ROWS).
+# data and the index of hnswlib for the next run. Default: 100,000 rows of 128 dimensions (RK_BENCH_ROWS). FILE is a data file of bench/ann.
 set -eu
 cd "$(dirname "$0")/../.."
 . bench/common.sh
 
-rows=${RK_BENCH_ROWS:-100000} dim=128 m=16 efc=200 threads=16 seconds=3 given= record=0 rounds=3
+rows=${RK_BENCH_ROWS:-100000} dim=128 m=16 efc=200 threads=16 seconds=3 given= given_data= record=0 rounds=3
 efs="10 14 20 28 40 56 80 112 160 224 320 448"
 command="bench/search/run.sh $*"
 while [ $# -gt 0 ]; do
     case $1 in
+    --data) given_data=$(realpath "$2") ;;
     --rows) rows=$2 ;;
     --dim) dim=$2 ;;
     --m) m=$2 ;;
@@ -27,7 +29,7 @@ while [ $# -gt 0 ]; do
     --efs) efs=$2 ;;
     --address) given=$2 ;;
     --record) record=1; shift; continue ;;
-    *) sed -n '3,12p' "$0" >&2; exit 2 ;;
+    *) sed -n '3,13p' "$0" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -50,10 +52,11 @@ else
     echo "hnswlib's headers are not installed (libhnswlib-dev): the server alone is measured" >&2
 fi
 
-data=$work/data-$rows-$dim
+data=${given_data:-$work/data-$rows-$dim}
+peer_index=$work/$(basename "$data").hnswlib-$m-$efc
 [ -s "$data" ] || "$work/ann" make "$data" "$rows" "$dim" 24 1
-if [ $peer = 1 ] && [ ! -s "$data.hnswlib-$m-$efc" ]; then
-    "$work/ann_hnswlib" build "$data" "$data.hnswlib-$m-$efc" "$m" "$efc" "$(nproc)"
+if [ $peer = 1 ] && [ ! -s "$peer_index" ]; then
+    "$work/ann_hnswlib" build "$data" "$peer_index" "$m" "$efc" "$(nproc)"
 fi
 
 if [ -n "$given" ]; then
@@ -77,7 +80,7 @@ for _ in $(seq "$rounds"); do
     taskset -c 1 "$work/search_load" "$address" "$data" search "$threads" "$seconds" $efs | tee -a "$work/lines"
     if [ $peer = 1 ]; then
         # shellcheck disable=SC2086
-        taskset -c 0 "$work/ann_hnswlib" search "$data" "$data.hnswlib-$m-$efc" $efs | tee -a "$work/lines"
+        taskset -c 0 "$work/ann_hnswlib" search "$data" "$peer_index" $efs | tee -a "$work/lines"
     fi
 done
 
