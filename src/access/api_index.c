@@ -64,18 +64,20 @@ merge_params(rk__req *req, const pb_common_KeyValuePair_list *sent, const rk_fie
     int64_t dim = 0;
 
     for (size_t i = 0; i < sent->n; i++) {
+        bytes += sent->data[i]->key.len + sent->data[i]->value.len;
+    }
+    if (bytes > (size_t)req->access->limits.index_params_bytes) {
+        return rk_fail_tail(err, RK_EINVAL, "index params size exceeds limit: %zu > %" PRId64,
+                            bytes, req->access->limits.index_params_bytes);
+    }
+    for (size_t i = 0; i < sent->n; i++) {
         rk_str key = sent->data[i]->key;
         rk_str value = sent->data[i]->value;
-        bytes += key.len + value.len;
         if (rk_str_is(key, "params")) {
             RK_RET(add_json(arena, out, value, err));
         } else {
             RK_RET(add_param(arena, out, key, value, err));
         }
-    }
-    if (bytes > (size_t)req->access->limits.index_params_bytes) {
-        return rk_fail_tail(err, RK_EINVAL, "index params size exceeds limit: %zu > %" PRId64,
-                            bytes, req->access->limits.index_params_bytes);
     }
     for (size_t i = 0; i < out->n;) {
         rk_str key = out->data[i]->key;

@@ -16,6 +16,8 @@
 #include "access/search.h"
 #include "base/json.h"
 
+#define PARAMS_MAX 1024u /* of the index, in one search; they are looked up one by one */
+
 static rk_code
 parse_i64(const pb_common_KeyValuePair_list *list, const char *key, int64_t *out, rk_err *err)
 {
@@ -123,6 +125,9 @@ take_member(rk__search_params *out, rk_str key, rk_json_value value, rk_arena *a
             out->params.data[i]->value = text; /* the inner object counts */
             return RK_OK;
         }
+    }
+    if (out->params.n == PARAMS_MAX) {
+        return rk_fail_tail(err, RK_EINVAL, "a search takes at most %u parameters", PARAMS_MAX);
     }
     return rk__kv_add(arena, &out->params, key, text) == RK_OK ? RK_OK : rk__fail_memory(err);
 }
