@@ -24,6 +24,9 @@ static const rk__verbs *const engines[RK__KINDS] = {
     [RK__KIND_IVF_SQ8] = &rk__ivf_codes_verbs,
     [RK__KIND_IVF_PQ] = &rk__ivf_codes_verbs,
     [RK__KIND_SCANN] = &rk__ivf_codes_verbs,
+    [RK__KIND_HNSW_SQ] = &rk__hnsw_codes_verbs,
+    [RK__KIND_HNSW_PQ] = &rk__hnsw_codes_verbs,
+    [RK__KIND_HNSW_PRQ] = &rk__hnsw_codes_verbs,
 };
 /* clang-format on */
 

@@ -223,7 +223,8 @@ extern const rk__verbs rk__disk_verbs;
 extern const rk__verbs rk__flat_verbs;
 extern const rk__verbs rk__hnsw_verbs;
 extern const rk__verbs rk__ivf_verbs;
-extern const rk__verbs rk__ivf_codes_verbs; /* IVF_SQ8, IVF_PQ, SCANN */
+extern const rk__verbs rk__ivf_codes_verbs;  /* IVF_SQ8, IVF_PQ, SCANN */
+extern const rk__verbs rk__hnsw_codes_verbs; /* HNSW_SQ, HNSW_PQ, HNSW_PRQ */
 extern const rk__verbs rk__sparse_verbs;
 
 /* An index without a body yet; rk_index_free() undoes it. */
