@@ -37,8 +37,8 @@ typedef enum rk_metric {
     RK_METRIC_COSINE,
     RK_METRIC_HAMMING,
     RK_METRIC_JACCARD,
-    RK_METRIC_SUBSTRUCTURE,   /* rows that are subsets of the query, at distance 0; others never */
-    RK_METRIC_SUPERSTRUCTURE, /* rows that contain the query, the same way */
+    RK_METRIC_SUBSTRUCTURE,   /* rows that contain the query, at distance 0; others never */
+    RK_METRIC_SUPERSTRUCTURE, /* rows that are subsets of the query, the same way */
     RK_METRIC_MHJACCARD       /* MinHash, see minhash.c */
 } rk_metric;                  /* in files and messages: only append */
 

@@ -74,13 +74,13 @@ subset(const uint8_t *small, const uint8_t *large, size_t n)
 static float
 substructure(const void *query, const void *row, size_t n)
 {
-    return subset(row, query, n);
+    return subset(query, row, n);
 }
 
 static float
 superstructure(const void *query, const void *row, size_t n)
 {
-    return subset(query, row, n);
+    return subset(row, query, n);
 }
 
 static rk__dist_fn

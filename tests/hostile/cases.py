@@ -303,6 +303,35 @@ def hostile_collections(scene):
 
 
 @case
+def many_of_everything(scene):
+    """What is looked up one by one is bounded before it is looked at."""
+    c = scene.client
+    n = 200000
+    pairs = [Pair(key="k%d" % i, value="v") for i in range(n)]
+    members = "{" + ",".join('"a%d":1' % i for i in range(n)) + "}"
+    t = schema_pb2.DataType
+    column = schema_pb2.ScalarField(long_data=schema_pb2.LongArray(data=[1]))
+    columns = [schema_pb2.FieldData(field_name="f%d" % i, type=t.Int64, scalars=column) for i in range(n)]
+    values = {"t%d" % i: schema_pb2.TemplateValue(int64_val=i) for i in range(n)}
+
+    def search(params):
+        return lambda: c.call("Search", milvus_pb2.SearchRequest(collection_name=HONEST, nq=1, search_params=params))
+
+    def query(**more):
+        return lambda: c.call("Query", milvus_pb2.QueryRequest(collection_name=HONEST, expr="id > 3", **more))
+
+    for call in (
+            search(pairs), search([Pair(key="params", value=members), Pair(key="topk", value="3"), Pair(key="anns_field", value="vector")]),
+            query(output_fields=["f%d" % i for i in range(n)]), query(partition_names=["p%d" % i for i in range(n)]),
+            lambda: c.call("Insert", milvus_pb2.InsertRequest(collection_name=HONEST, fields_data=columns, num_rows=1)),
+            lambda: c.call("CreateIndex", milvus_pb2.CreateIndexRequest(
+                collection_name=HONEST, field_name="vector", extra_params=[
+                    Pair(key="index_type", value="HNSW"), Pair(key="metric_type", value="L2"), Pair(key="params", value=members)]))):
+        refused(call)
+    query(query_params=pairs, output_fields=["id"] * n, expr_template_values=values)()
+
+
+@case
 def long_names(scene):
     c = scene.client
     long = "n" * 1000000
