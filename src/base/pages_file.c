@@ -360,7 +360,7 @@ rk_pages_open_file(rk_pages **out, const char *path, rk_err *err)
         fd = open_retry(path, O_RDONLY | O_CLOEXEC);
     }
     if (fd < 0 || fstat(fd, &info) != 0) {
-        rk_code code = errno == ENOENT ? RK_EKEY_NOT_FOUND : RK_EIO;
+        rk_code code = errno == ENOENT || errno == ENOTDIR ? RK_EKEY_NOT_FOUND : RK_EIO;
         code = rk_fail(err, code, "cannot open %s: %s", path, strerrordesc_np(errno));
         if (fd >= 0) {
             close(fd);

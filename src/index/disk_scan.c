@@ -168,7 +168,7 @@ scan_record(rk__disk_scan *scan, const uint8_t *record, uint32_t n, uint32_t pos
         add[j] = rk_bf16_to_f32(factors[j]);
         mul[j] = rk_bf16_to_f32(factors[RK__BITS_ROWS + j]);
     }
-    mask = rk__kernels_get()->scan32(scan->query.lut, record + RK__DISK_FACTORS,
+    mask = rk__kernels_get()->scan32_low(scan->query.lut, record + RK__DISK_FACTORS,
                                      rk__bits_groups(scan->disk->code_dims), add, mul,
                                      scan->query.unit, scan->query.bias, terms.extra, below, est);
     mask = (scan->all ? UINT32_MAX : mask) & lanes;

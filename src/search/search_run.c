@@ -9,6 +9,7 @@
  * score and key, and of several rows with one key the newest stays. Rows dropped that way are not
  * replaced from beyond the window.
  */
+#include "base/log.h"
 #include "search/search_private.h"
 
 #define BLOCK_HITS ((size_t)1 << 20) /* hits of one block of queries and one segment, at most */
@@ -112,6 +113,13 @@ search_target(const run *r, const rk__target *t, size_t first, size_t n, rk_hit 
         code = rk_index_check_search(rk_str_from(info.kind), options.params, r->plan->topk, r->err);
         if (code == RK_OK) {
             code = search_index(r, index, &options, first, n, hits, counts);
+        }
+        if (code == RK_ECORRUPT) { /* a page found damaged as it was read: the column is there */
+            RK_LOG_W("search", "event=index_damaged kind=%s error=\"%s\"", info.kind,
+                     r->err ? r->err->text : "");
+            rk_err_clear(r->err);
+            memset(counts, 0, n * sizeof(*counts));
+            code = search_flat(r, t, &options, first, n, hits, counts);
         }
     } else {
         code = search_flat(r, t, &options, first, n, hits, counts);

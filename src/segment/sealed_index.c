@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Vector indexes of sealed segments: built from the mapped column into an object, mapped again to
- * serve, swapped in and out while searches run.
+ * serve, swapped in and out while searches run. Kinds made for disk (DISKANN, AISAQ) are not mapped
+ * but read page by page, and neither are the vectors they were built from, which such an index
+ * holds itself.
  *
  * An index borrows the column's vectors, so whoever holds one holds the segment too. The slot of a
  * field is guarded by a short lock, under which it is read and referenced, or exchanged; a search
@@ -113,8 +115,44 @@ rk_segment_index_unref(rk_segment_index *held)
         if (held->image.data) {
             rk_object_unmap(held->objects, &held->image);
         }
+        rk_pages_close(held->pages);
         rk_free(held);
     }
+}
+
+/* Whether the object holds an index that is read page by page. What cannot be read is found out,
+ * and said, by what opens it. */
+static bool
+is_paged(rk_object_store *objects, const char *name)
+{
+    char head[64];
+
+    return rk_object_read(objects, name, 0, head, sizeof(head), NULL) == RK_OK &&
+           rk_index_is_paged((rk_str){head, sizeof(head)});
+}
+
+static rk_code
+open_paged(rk_segment_index *held, const rk_segment *seg, size_t position, const char *name,
+           const rk_segment_env *env, rk_err *err)
+{
+    const rk_field *field = &seg->schema->fields[position];
+    rk_vectors shape = {
+        .type = (rk_vector_type)field->type, .dim = field->dim, .rows = seg->sealed->rows};
+
+    RK_RET(rk_object_open_pages(env->objects, name, &held->pages, err));
+    return rk_index_open_pages(&held->index, held->pages, &shape, env->mem, err);
+}
+
+static rk_code
+open_mapped(rk_segment_index *held, const rk_segment *seg, size_t position, const char *name,
+            const rk_segment_env *env, rk_err *err)
+{
+    rk_vectors vectors;
+
+    RK_RET(get_vectors(seg, position, &vectors, err));
+    RK_RET(rk_object_map(env->objects, name, &held->image, err));
+    return rk_index_open(&held->index, (rk_str){(const char *)held->image.data, held->image.len},
+                         &vectors, env->mem, err);
 }
 
 rk_code
@@ -125,7 +163,6 @@ rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_seg
     char *name = rk_strdup(file->object);
     size_t position = 0;
     rk_index_info info;
-    rk_vectors vectors;
     rk_code code = RK_OK;
 
     *out = NULL;
@@ -136,10 +173,8 @@ rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_seg
     atomic_init(&held->refs, 1);
     held->objects = env->objects;
     RK_ERR(field_position(seg, file->field_id, &position, err));
-    RK_ERR(get_vectors(seg, position, &vectors, err));
-    RK_ERR(rk_object_map(env->objects, name, &held->image, err));
-    code = rk_index_open(&held->index, (rk_str){(const char *)held->image.data, held->image.len},
-                         &vectors, env->mem, err);
+    code = is_paged(env->objects, name) ? open_paged(held, seg, position, name, env, err)
+                                        : open_mapped(held, seg, position, name, env, err);
     if (code != RK_OK) {
         RK_ERR(err ? rk_err_wrap(err, "object %s", name) : code);
     }

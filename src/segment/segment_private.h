@@ -91,7 +91,8 @@ typedef struct rk__sealed_column {
 struct rk_segment_index {
     _Atomic(uint32_t) refs;
     rk_index *index;
-    rk_object_view image;
+    rk_object_view image; /* one of the two, by kind */
+    rk_pages *pages;
     rk_object_store *objects;
 };
 

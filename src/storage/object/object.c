@@ -119,6 +119,14 @@ rk_object_map(rk_object_store *store, const char *name, rk_object_view *out, rk_
     return store->backend->map(store, name, out, err);
 }
 
+rk_code
+rk_object_open_pages(rk_object_store *store, const char *name, rk_pages **out, rk_err *err)
+{
+    *out = NULL;
+    RK_RET(rk__object_name_check(name, false, err));
+    return store->backend->open_pages(store, name, out, err);
+}
+
 void
 rk_object_unmap(rk_object_store *store, rk_object_view *view)
 {

@@ -15,6 +15,7 @@
 #define RK_STORAGE_OBJECT_H
 
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/seam.h"
 
 typedef struct rk_object_store rk_object_store;
@@ -56,6 +57,10 @@ RK_MUST_CHECK rk_code rk_object_read(rk_object_store *store, const char *name, u
 RK_MUST_CHECK rk_code rk_object_map(rk_object_store *store, const char *name, rk_object_view *out,
                                     rk_err *err);
 void rk_object_unmap(rk_object_store *store, rk_object_view *view);
+/* For many small reads that leave nothing in memory. Closed with rk_pages_close(), before the
+ * store. */
+RK_MUST_CHECK rk_code rk_object_open_pages(rk_object_store *store, const char *name, rk_pages **out,
+                                           rk_err *err);
 RK_MUST_CHECK rk_code rk_object_delete(rk_object_store *store, const char *name,
                                        rk_err *err); /* absent: RK_OK */
 /* Every object below the folder |prefix| ("" = all), any order. */

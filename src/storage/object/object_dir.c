@@ -380,6 +380,15 @@ dir_map(rk_object_store *store, const char *name, rk_object_view *out, rk_err *e
     return RK_OK;
 }
 
+static rk_code
+dir_open_pages(rk_object_store *store, const char *name, rk_pages **out, rk_err *err)
+{
+    char path[RK_OBJECT_PATH_MAX];
+
+    RK_RET(path_join(path, store_of(store), name, err));
+    return rk_pages_open_file(out, path, err);
+}
+
 static void
 dir_unmap(rk_object_store *store, rk_object_view *view)
 {
@@ -567,6 +576,7 @@ static const rk_object_backend dir_backend = {
     .read = dir_read,
     .map = dir_map,
     .unmap = dir_unmap,
+    .open_pages = dir_open_pages,
     .remove = dir_remove,
     .list = dir_list,
     .free_bytes = dir_free_bytes,

@@ -27,6 +27,7 @@ typedef struct rk_object_backend {
                     size_t len, rk_err *err);
     rk_code (*map)(rk_object_store *store, const char *name, rk_object_view *out, rk_err *err);
     void (*unmap)(rk_object_store *store, rk_object_view *view);
+    rk_code (*open_pages)(rk_object_store *store, const char *name, rk_pages **out, rk_err *err);
     rk_code (*remove)(rk_object_store *store, const char *name, rk_err *err);
     rk_code (*list)(rk_object_store *store, const char *prefix, rk_object_info **out, size_t *n,
                     rk_arena *arena, rk_err *err);

@@ -342,13 +342,11 @@ test_deltas(void **state)
 }
 
 static void
-test_index(void **state)
+index_of_kind(fixture *fx, const char *kind)
 {
-    fixture *fx = *state;
     pb_rk_SegmentInfo info = write_one(fx, 7);
-    rk_param pairs[] = {{RK_STR("index_type"), RK_STR("HNSW")},
-                        {RK_STR("metric_type"), RK_STR("L2")},
-                        {RK_STR("M"), RK_STR("8")}};
+    rk_param pairs[] = {{RK_STR("index_type"), rk_str_from(kind)},
+                        {RK_STR("metric_type"), RK_STR("L2")}};
     rk_params params = {pairs, RK_COUNT(pairs)};
     pb_rk_IndexFile file = {
         .index_id = 1, .field_id = 100 + ST_VECTOR, .object = RK_STR("c1/s7/i1")};
@@ -406,6 +404,25 @@ test_index(void **state)
                      RK_OK);
     assert_true(damaged);
     rk_segment_unref(seg);
+}
+
+static void
+test_index_mapped(void **state)
+{
+    index_of_kind(*state, "HNSW");
+}
+
+/* Opened through a page reader, without the vectors of the column. */
+static void
+test_index_paged(void **state)
+{
+    index_of_kind(*state, "DISKANN");
+}
+
+static void
+test_index_paged_codes(void **state)
+{
+    index_of_kind(*state, "AISAQ");
 }
 
 /* ---- readers beside index swaps ---- */
@@ -568,7 +585,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_failed_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fault_points, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deltas, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_mapped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_paged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_paged_codes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index_swaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_golden, set_up, tear_down),
     };
