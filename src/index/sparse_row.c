@@ -7,7 +7,7 @@
  */
 #include <stdlib.h>
 
-#include "index/index_private.h"
+#include "index/sparse.h"
 
 static inline rk__pair
 pair_at(const uint8_t *p)
@@ -110,4 +110,75 @@ rk__sparse_drop(const void *query, size_t len, double ratio, rk_arena *arena, co
     }
     *n = kept;
     return RK_OK;
+}
+
+/* ---- a query made ready ---- */
+
+#define SEEN_BITS 32768u
+
+static inline size_t
+place_of(const rk__sparse_query *query, uint32_t key)
+{
+    return (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (query->cap - 1);
+}
+
+rk_code
+rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs, size_t n, rk_arena *arena,
+                      rk_err *err)
+{
+    *query = (rk__sparse_query){.pairs = pairs, .n = n, .cap = 16};
+    while (query->cap < n * 4) {
+        query->cap *= 2;
+    }
+    query->seen = rk_arena_zero(arena, SEEN_BITS / 64, sizeof(uint64_t));
+    query->keys = RK_ARENA_ARRAY(arena, uint32_t, query->cap);
+    query->values = RK_ARENA_ARRAY(arena, float, query->cap);
+    if (!query->seen || !query->keys || !query->values) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for a query of %zu values", n);
+    }
+    memset(query->keys, 0xff, query->cap * sizeof(uint32_t)); /* not a legal index */
+    for (size_t i = 0; i < n; i++) {
+        size_t at = place_of(query, pairs[i].index);
+        while (query->keys[at] != UINT32_MAX) {
+            at = (at + 1) & (query->cap - 1);
+        }
+        query->keys[at] = pairs[i].index;
+        query->values[at] = pairs[i].value;
+        query->seen[pairs[i].index % SEEN_BITS / 64] |= UINT64_C(1) << pairs[i].index % 64;
+    }
+    return RK_OK;
+}
+
+/* In two steps per run of pairs: which may be met, without a branch; then their products in order.
+ */
+float
+rk__sparse_query_score(const rk__sparse_query *query, const uint8_t *row, size_t len)
+{
+    enum { RUN = 256 };
+    uint16_t met[RUN];
+    size_t n_pairs = len / sizeof(rk__pair);
+    float sum = 0;
+
+    for (size_t from = 0; from < n_pairs; from += RUN) {
+        const uint8_t *run = row + from * sizeof(rk__pair);
+        size_t n = RK_MIN(n_pairs - from, (size_t)RUN);
+        size_t n_met = 0;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t key = rk_get_u32le(run + i * sizeof(rk__pair));
+            met[n_met] = (uint16_t)i;
+            n_met += query->seen[key % SEEN_BITS / 64] >> key % 64 & 1;
+        }
+        for (size_t i = 0; i < n_met; i++) {
+            rk__pair pair = pair_at(run + met[i] * sizeof(rk__pair));
+            size_t at = place_of(query, pair.index);
+            while (query->keys[at] != pair.index && query->keys[at] != UINT32_MAX) {
+                at = (at + 1) & (query->cap - 1);
+            }
+            if (query->keys[at] == pair.index && pair.index != UINT32_MAX) {
+                float product = query->values[at] * pair.value;
+                sum = sum + product;
+            }
+        }
+    }
+    return sum;
 }

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inverted index over sparse rows, as its files share it. One index object has one of two
+ * bodies.
+ *
+ * Blocks (every algorithm but TAAT_NAIVE). Rows are put in an order in which similar rows lie
+ * together, and cut into blocks of 64 rows and groups of 64 blocks. Per term:
+ *
+ *   node    one per group that has the term: which of its blocks have it (64 bits), where the
+ *           entries and records of these blocks begin
+ *   entry   one per block that has the term: its largest weight (u8) and how many weights it has
+ *           (u8); of a node first all weights, then all counts
+ *   record  which rows of the block have the term (u64), then their weights (u8) in row order
+ *
+ * A weight is stored as the smallest q with q * scale >= weight, so that every sum of stored
+ * weights is an upper bound of the score. What a bound lets through is scored from the row itself,
+ * by the same additions in the same order as rk__sparse_ip(). Weights that are not above zero (not
+ * legal in the API) have no posting: the bound holds without them.
+ *
+ * Plain (TAAT_NAIVE). Per term the ascending rows and their weights in f32: term at a time into one
+ * array of sums, the baseline of the others. Also how images of the first version are read.
+ *
+ * Terms are the indexes that occur, numbered in ascending order. Weights are impacts: nothing here
+ * knows where they come from.
+ */
+#ifndef RK_INDEX_SPARSE_H
+#define RK_INDEX_SPARSE_H
+
+#include "index/index_private.h"
+
+#define RK__SPARSE_BLOCK  64u  /* rows of a block and blocks of a group */
+#define RK__SPARSE_PAD    128u /* bytes after records and entries that a kernel may read */
+#define RK__SPARSE_ARRAYS 6u
+
+typedef struct rk__sparse_node { /* on disk as it lies */
+    uint64_t mask;               /* bit b: block b of the group has the term */
+    uint64_t base;               /* of its records, in bytes */
+    uint32_t entry;              /* its first entry, counted from the term's first */
+    uint32_t group;              /* ascending within a term */
+} rk__sparse_node;
+_Static_assert(sizeof(rk__sparse_node) == 24, "a node is 24 bytes on disk");
+
+typedef struct rk__sparse_term { /* on disk as it lies */
+    uint64_t first_node;         /* nodes of a term end where those of the next begin */
+    uint64_t first_entry;
+    uint32_t index; /* ascending */
+    float scale;
+} rk__sparse_term;
+_Static_assert(sizeof(rk__sparse_term) == 24, "a term is 24 bytes on disk");
+
+typedef struct rk__sparse {
+    bool plain;
+    size_t n_terms;
+
+    /* plain */
+    const uint32_t *indexes; /* n_terms, ascending */
+    const uint64_t *offsets; /* n_terms + 1, into rows and weights */
+    const uint32_t *rows;
+    const float *weights;
+    const float *max_abs; /* per term */
+    uint64_t n_postings;
+
+    /* blocks */
+    const rk__sparse_term *terms; /* n_terms and one that ends the last */
+    const rk__sparse_node *nodes;
+    const uint8_t *entries; /* 2 bytes each, then RK__SPARSE_PAD */
+    const uint8_t *records; /* record_bytes, then RK__SPARSE_PAD */
+    const uint32_t *order;  /* n_blocks * 64: the row at a place, RK__NO_ROW past the last */
+    const uint32_t *places; /* rows: where a row stands in |order| */
+    uint64_t n_entries;
+    uint64_t record_bytes;
+    size_t n_blocks;
+    size_t n_groups;
+
+    void *owned[RK__SPARSE_ARRAYS]; /* what a build allocated; NULL when mapped */
+} rk__sparse;
+
+/* ---- terms (sparse_terms.c) ---- */
+
+/* Index -> number of the term, while building. */
+typedef struct rk__sparse_terms {
+    uint32_t *keys; /* UINT32_MAX is empty: not a legal index */
+    uint32_t *ids;
+    size_t cap; /* power of two */
+    size_t n;
+    uint32_t *terms;  /* ascending, once counted */
+    uint64_t *counts; /* postings per term, then */
+    float *largest;   /* weight per term */
+    float *rarity;    /* per term: falls with the share of rows that have it */
+    uint64_t postings;
+} rk__sparse_terms;
+
+RK_MUST_CHECK rk_code rk__sparse_terms_count(rk__sparse_terms *terms, const rk_vectors *vectors,
+                                             const rk_build_options *options, rk_err *err);
+void rk__sparse_terms_deinit(rk__sparse_terms *terms);
+/* The number of a term that occurs. */
+static inline uint32_t
+rk__sparse_term_id(const rk__sparse_terms *terms, uint32_t key)
+{
+    size_t at = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (terms->cap - 1);
+
+    while (terms->keys[at] != key) {
+        at = (at + 1) & (terms->cap - 1);
+    }
+    return terms->ids[at];
+}
+
+/* A pair that has a posting. */
+static inline bool
+rk__sparse_counts(rk__pair pair)
+{
+    return pair.index != UINT32_MAX && pair.value > 0 && pair.value <= 3.4e38f;
+}
+
+static inline rk__pair
+rk__sparse_pair(const rk_vectors *v, uint64_t at)
+{
+    rk__pair pair;
+    memcpy(&pair, (const uint8_t *)v->data + at, sizeof(pair));
+    return pair;
+}
+
+/* The place of |index| among |n| ascending numbers that are |stride| bytes apart; SIZE_MAX when it
+ * is not there. */
+size_t rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index);
+
+/* ---- build ---- */
+
+/* Fills |order|, a permutation of the rows in which similar rows are neighbours. */
+RK_MUST_CHECK rk_code rk__sparse_order(const rk_vectors *vectors, const rk__sparse_terms *terms,
+                                       const rk_build_options *options, uint32_t *order,
+                                       rk_err *err);
+uint64_t rk__sparse_order_bytes(size_t rows, size_t terms);
+/* Fills |order| with the |n| centres, each |per_centre| pairs (UINT32_MAX ends them), so that
+ * similar ones are neighbours. */
+RK_MUST_CHECK rk_code rk__sparse_order_centres(const rk__pair *pairs, size_t per_centre, size_t n,
+                                               const rk_build_options *options, uint32_t *order,
+                                               rk_err *err);
+RK_MUST_CHECK rk_code rk__sparse_build_blocks(rk_index *index, rk__sparse *s,
+                                              const rk__sparse_terms *terms,
+                                              const rk_build_options *options, rk_err *err);
+RK_MUST_CHECK rk_code rk__sparse_build_plain(rk_index *index, rk__sparse *s,
+                                             const rk__sparse_terms *terms,
+                                             const rk_build_options *options, rk_err *err);
+/* Memory for array |slot|, charged to the index. */
+RK_MUST_CHECK rk_code rk__sparse_take(rk_index *index, rk__sparse *s, size_t slot,
+                                      uint64_t size_bytes, rk_err *err);
+
+/* ---- search ---- */
+
+/* A query made ready to score rows exactly: rk__sparse_ip() without the merge. */
+typedef struct rk__sparse_query {
+    const rk__pair *pairs; /* ascending */
+    size_t n;
+    uint64_t *seen; /* 32768 bits by index, modulo */
+    uint32_t *keys; /* open addressing over cap places */
+    float *values;
+    size_t cap;
+} rk__sparse_query;
+
+RK_MUST_CHECK rk_code rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs,
+                                            size_t n, rk_arena *arena, rk_err *err);
+float rk__sparse_query_score(const rk__sparse_query *query, const uint8_t *row, size_t len);
+
+typedef struct rk__sparse_search {
+    const rk_index *index;
+    const rk__sparse *s;
+    const rk_search_options *options;
+    rk__sparse_query query;
+    rk__range range;
+    rk__heap *heap;
+} rk__sparse_search;
+
+RK_MUST_CHECK rk_code rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err);
+RK_MUST_CHECK rk_code rk__sparse_search_plain(rk__sparse_search *search, rk_err *err);
+/* Scores the passing rows one by one. */
+void rk__sparse_search_rows(rk__sparse_search *search);
+
+static inline void
+rk__sparse_offer(rk__sparse_search *search, float score, uint32_t row)
+{
+    if (score > 0 && !rk__heap_rejects(search->heap, -score) &&
+        (!search->range.on || rk__in_range(&search->range, -score))) {
+        rk__heap_push(search->heap, -score, row);
+    }
+}
+
+static inline float
+rk__sparse_score_row(const rk__sparse_search *search, size_t row)
+{
+    const rk_vectors *v = &search->index->vectors;
+    uint64_t at = v->offsets[row];
+
+    return rk__sparse_query_score(&search->query, (const uint8_t *)v->data + at,
+                                  v->offsets[row + 1] - at);
+}
+
+/* ---- kernels (sparse_kernel.c) ---- */
+
+/* A term in the group at hand. */
+typedef struct rk__sparse_member {
+    uint64_t mask; /* of its node */
+    uint64_t base;
+    const uint8_t *entries; /* of the node */
+    uint32_t factor;        /* at most 65535 */
+} rk__sparse_member;
+
+/* A term's record in a block. */
+typedef struct rk__sparse_run {
+    const uint8_t *record; /* RK__SPARSE_PAD bytes may be read */
+    uint32_t factor;
+} rk__sparse_run;
+
+typedef struct rk__sparse_kernels {
+    /* The records of |block|, one per member that has it, and asks for their bytes; |*bound| gets
+     * the sum of the members' largest weights there, each times factor / 256, rounded down. Members
+     * that point past |record_bytes| are left out. |runs| has room for n + 1. */
+    size_t (*find)(const rk__sparse_member *members, size_t n, unsigned block,
+                   const uint8_t *records, uint64_t record_bytes, rk__sparse_run *runs,
+                   uint32_t *bound);
+    /* sums[i] += sum of weight_i * factor / 256, rounded down, over the runs; saturates. Returns
+     * the places that have any. */
+    uint64_t (*add)(const rk__sparse_run *runs, size_t n, uint16_t sums[64]);
+    /* The places with sums[i] >= limit. */
+    uint64_t (*reach)(const uint16_t sums[64], uint16_t limit);
+    uint16_t (*largest)(const uint16_t sums[64]);
+    /* One term over all its groups: adds its entries' maxima into sums + group * 64 and its masks
+     * into any[group]. Nodes that point outside the term's |n_entries| entries or past |n_groups|
+     * are left out. */
+    void (*bound)(const rk__sparse_node *nodes, size_t n, const uint8_t *entries,
+                  uint64_t n_entries, size_t n_groups, uint32_t factor, uint16_t *sums,
+                  uint64_t *any);
+} rk__sparse_kernels;
+
+const rk__sparse_kernels *rk__sparse_kernels_get(void);
+
+#endif

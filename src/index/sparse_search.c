@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Search over blocks, exact. The plan, after block-max pruning (Mallia, Suel and Tonellotto, SIGIR
+ * 2024) with the two levels of a group and its blocks:
+ *
+ *   1. For every block an upper bound of the scores in it: the terms' largest weights times the
+ *      query's, summed in 16 bits over all groups.
+ *   2. Groups by falling bound; of a group the blocks whose bound reaches the k-th best score so
+ *      far, again by falling bound. The best block of each of the first groups comes before all, so
+ *      that the k-th score is high early.
+ *   3. Of a block the bounds of its 64 rows, from the stored weights: first of the strongest terms,
+ *      and only if a row can still matter then, of the others. Rows whose bound reaches the k-th
+ *      score and that pass the filter are candidates.
+ *   4. Candidates are scored exactly, from their own pairs, by falling bound.
+ *
+ * Steps 1 to 3 are in integers. With G = 65535 / (sum of the terms' largest products) a term's
+ * factor is ceil(weight * scale * G), and for the sum S of q * factor / 256, each rounded down,
+ * over n terms:  S - 256 - n <= score * G / 256 <= S + n.  So the k-th largest S seen bounds the
+ * k-th score from below before anything is scored, and step 4 touches few rows more than k. With an
+ * upper limit of a range a large S says nothing; then candidates are scored at once. The share 1e-6
+ * per term covers the rounding of float sums.
+ *
+ * Once the k-th score is known, the weakest terms whose bounds together stay under a small share of
+ * it are left out of step 3 and their sum is added to every bound instead (the non-essential terms
+ * of MaxScore). Few passing rows are scored one by one instead; with a selective filter the blocks
+ * without passing rows are skipped.
+ */
+#include <stdlib.h>
+
+#include "index/sparse.h"
+
+#define TERMS_MAX   4096u /* of a query with bounds; the factors of more would be too coarse */
+#define CANDIDATES  2048u /* kept before they are scored */
+#define AHEAD       4u    /* rows asked for before they are scored */
+#define SEED_GROUPS 8u
+#define FIRST_TERMS 8u   /* read of a block before the others */
+#define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
+
+typedef struct term {
+    const rk__sparse_node *nodes;
+    size_t n_nodes;
+    const uint8_t *entries;
+    uint64_t n_entries;
+    uint32_t factor;
+    double bound; /* weight * largest */
+} term;
+
+typedef struct pending { /* a block whose first records are on their way */
+    size_t block;        /* of all; SIZE_MAX: none */
+    uint16_t bound;
+    uint16_t rest; /* of the bound: what terms beyond the first FIRST_TERMS give */
+    const rk__sparse_member *members; /* of its group */
+    size_t n_members;
+    rk__sparse_run *runs;
+    size_t n;
+} pending;
+
+typedef struct candidate {
+    uint32_t sum;
+    uint32_t row;
+} candidate;
+
+typedef struct walk {
+    rk__sparse_search *search;
+    const rk__sparse_kernels *kernels;
+    term *terms; /* by falling bound */
+    size_t n_terms;
+    size_t n_active;   /* terms not idle */
+    double unit;       /* G / 256 */
+    double idle;       /* sum of the bounds of idle terms */
+    uint16_t *bounds;  /* n_groups * 64 */
+    uint64_t *any;     /* n_groups: blocks that have a term and, under a filter, a row */
+    uint64_t *passing; /* n_blocks: rows that pass a selective filter; NULL: ask the filter */
+    uint32_t *best;    /* heap of the k largest sums, smallest on top */
+    uint32_t n_best;
+    candidate *candidates; /* CANDIDATES + 64 */
+    size_t n_candidates;
+    bool eager;                    /* candidates are scored at once */
+    uint16_t limit;                /* what a block's bound must reach */
+    uint16_t row_limit;            /* what a row's bound without idle terms must reach */
+    rk__sparse_member *members[2]; /* of the group at hand, and of the one before it */
+    size_t n_members;
+    pending pending[2]; /* the block to score next and the one after it */
+} walk;
+
+static float
+threshold(const rk__sparse_search *search)
+{
+    float t = rk__heap_full(search->heap) ? -search->heap->items[0].key : 0.0f;
+
+    return search->range.on ? RK_MAX(t, search->range.radius) : t;
+}
+
+/* The least 16-bit sum over |n| terms that a score of |t| can have. */
+static uint16_t
+limit_of(const walk *w, double t, size_t n)
+{
+    double least = t * (1 - 1e-6 * (double)(n + 2)) * w->unit - (double)n;
+
+    return (uint16_t)(least <= 0 ? 0 : least >= 65535 ? 65535 : least);
+}
+
+/* Scores of |t| and above, and sums that |least| bounds, stay candidates. */
+static void
+raise_limits(walk *w, double t)
+{
+    uint16_t limit = limit_of(w, t, w->n_terms);
+
+    if (limit <= w->limit) {
+        return;
+    }
+    w->limit = limit;
+    while (w->n_active > 1 && w->idle + w->terms[w->n_active - 1].bound < t * IDLE_SHARE) {
+        w->idle += w->terms[--w->n_active].bound;
+    }
+    w->row_limit = limit_of(w, t - w->idle * (1 + 1e-5), w->n_terms);
+}
+
+/* Keeps the k largest sums; the smallest of them bounds the k-th score. */
+static void
+note_sum(walk *w, uint32_t sum)
+{
+    uint32_t k = w->search->heap->cap;
+    uint32_t at = 0;
+
+    if (w->n_best < k) {
+        for (at = w->n_best++; at > 0 && w->best[(at - 1) / 2] > sum; at = (at - 1) / 2) {
+            w->best[at] = w->best[(at - 1) / 2];
+        }
+        w->best[at] = sum;
+    } else if (sum > w->best[0]) {
+        for (;;) {
+            uint32_t child = 2 * at + 1;
+            if (child >= k) {
+                break;
+            }
+            child += child + 1 < k && w->best[child + 1] < w->best[child];
+            if (w->best[child] >= sum) {
+                break;
+            }
+            w->best[at] = w->best[child];
+            at = child;
+        }
+        w->best[at] = sum;
+    } else {
+        return;
+    }
+    double least = (double)w->best[0] - 256 - (double)w->n_terms;
+    if (w->n_best == k && least > 0) {
+        raise_limits(w, least / w->unit * (1 - 1e-6));
+    }
+}
+
+/* ---- candidates ---- */
+
+static int
+compare_candidates(const void *a, const void *b)
+{
+    const candidate *x = a;
+    const candidate *y = b;
+
+    return x->sum != y->sum ? (x->sum > y->sum ? -1 : 1) : (x->row > y->row) - (x->row < y->row);
+}
+
+static void
+ask_for_row(const walk *w, uint32_t row)
+{
+    const rk_vectors *v = &w->search->index->vectors;
+    const char *at = (const char *)v->data + v->offsets[row];
+    size_t len = v->offsets[row + 1] - v->offsets[row];
+
+    for (size_t i = 0; i < RK_MIN(len, (size_t)1536); i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+
+static void
+score_candidates(walk *w)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_candidates; i++) {
+        if (w->candidates[i].sum >= w->row_limit) {
+            w->candidates[n++] = w->candidates[i];
+        }
+    }
+    qsort(w->candidates, n, sizeof(*w->candidates), compare_candidates);
+    for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
+        ask_for_row(w, w->candidates[i].row);
+    }
+    for (size_t i = 0; i < n && w->candidates[i].sum >= w->row_limit; i++) {
+        uint32_t row = w->candidates[i].row;
+        if (i + AHEAD < n) {
+            ask_for_row(w, w->candidates[i + AHEAD].row);
+        }
+        rk__sparse_offer(w->search, rk__sparse_score_row(w->search, row), row);
+        raise_limits(w, (double)threshold(w->search));
+    }
+    w->n_candidates = 0;
+}
+
+static void
+add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
+{
+    const uint32_t *rows = w->search->s->order + block * RK__SPARSE_BLOCK;
+    const rk_bitset *filter = w->search->options->filter;
+    const rk_vectors *v = &w->search->index->vectors;
+
+    for (; mask; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(mask);
+        uint32_t row = rows[i];
+        if (row >= v->rows || /* images are not trusted */
+            sums[i] < w->row_limit || (filter && !rk_bitset_get(filter, row))) {
+            continue;
+        }
+        __builtin_prefetch(&v->offsets[row]);
+        w->candidates[w->n_candidates++] = (candidate){sums[i], row};
+        if (!w->eager) {
+            note_sum(w, sums[i]);
+        }
+    }
+    if (w->eager || w->n_candidates >= CANDIDATES) {
+        score_candidates(w);
+    }
+}
+
+/* ---- preparation ---- */
+
+static int
+compare_terms(const void *a, const void *b)
+{
+    double x = ((const term *)a)->bound;
+    double y = ((const term *)b)->bound;
+
+    return x > y ? -1 : x < y;
+}
+
+static rk_code
+prepare_terms(walk *w, rk_err *err)
+{
+    const rk__sparse *s = w->search->s;
+    const rk__sparse_query *query = &w->search->query;
+    rk_arena *arena = w->search->options->arena;
+    double sum = 0;
+
+    w->terms = RK_ARENA_ARRAY(arena, term, query->n + 1);
+    for (size_t i = 0; i < RK_COUNT(w->pending); i++) {
+        w->members[i] = RK_ARENA_ARRAY(arena, rk__sparse_member, query->n + 1);
+        w->pending[i].block = SIZE_MAX;
+        w->pending[i].runs = RK_ARENA_ARRAY(arena, rk__sparse_run, query->n + 1);
+    }
+    w->bounds = rk_arena_zero(arena, s->n_groups * 64 + 1, sizeof(*w->bounds));
+    w->any = rk_arena_zero(arena, s->n_groups + 1, sizeof(*w->any));
+    w->eager = w->search->range.on && w->search->range.has_lower;
+    w->best = RK_ARENA_ARRAY(arena, uint32_t, w->search->heap->cap);
+    w->candidates = RK_ARENA_ARRAY(arena, candidate, CANDIDATES + RK__SPARSE_BLOCK);
+    if (!w->best || !w->candidates || !w->terms || !w->members[0] || !w->members[1] ||
+        !w->pending[0].runs || !w->pending[1].runs || !w->bounds || !w->any) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms over %zu blocks",
+                       query->n, s->n_blocks);
+    }
+    for (size_t i = 0; i < query->n; i++) {
+        size_t t =
+            rk__sparse_find(&s->terms->index, sizeof(*s->terms), s->n_terms, query->pairs[i].index);
+        if (t == SIZE_MAX || !(query->pairs[i].value > 0)) {
+            continue;
+        }
+        const rk__sparse_term *row = &s->terms[t];
+        double bound = (double)query->pairs[i].value * (double)row->scale * 255.0;
+        w->terms[w->n_terms++] = (term){.nodes = s->nodes + row->first_node,
+                                        .n_nodes = row[1].first_node - row->first_node,
+                                        .entries = s->entries + row->first_entry * 2,
+                                        .n_entries = row[1].first_entry - row->first_entry,
+                                        .bound = bound};
+        sum += bound;
+    }
+    qsort(w->terms, w->n_terms, sizeof(*w->terms), compare_terms);
+    double g = sum > 0 ? (65535.0 - (double)w->n_terms) / (sum * (1 + 1e-6)) : 0;
+    for (size_t i = 0; i < w->n_terms; i++) {
+        w->terms[i].factor = (uint32_t)ceil(w->terms[i].bound * g);
+        w->terms[i].factor = RK_MIN(w->terms[i].factor, 65535u);
+    }
+    w->n_active = w->n_terms;
+    w->unit = g * 255.0 / 256.0;
+    return RK_OK;
+}
+
+static void
+ask_for_term(const term *t)
+{
+    size_t nodes = RK_MIN(t->n_nodes * sizeof(*t->nodes), (size_t)1536);
+    size_t entries = RK_MIN(t->n_entries * 2, (uint64_t)3072);
+
+    for (size_t i = 0; i < nodes; i += 64) {
+        __builtin_prefetch((const char *)t->nodes + i);
+    }
+    for (size_t i = 0; i < entries; i += 64) {
+        __builtin_prefetch(t->entries + i);
+    }
+}
+
+static void
+bound_blocks(walk *w)
+{
+    for (size_t i = 0; i < w->n_terms; i++) {
+        const term *t = &w->terms[i];
+        if (i + 1 < w->n_terms) {
+            ask_for_term(t + 1);
+        }
+        w->kernels->bound(t->nodes, t->n_nodes, t->entries, t->n_entries, w->search->s->n_groups,
+                          t->factor, w->bounds, w->any);
+    }
+}
+
+/* A selective filter: its rows per block, and blocks without any are as if without terms. */
+static rk_code
+mark_passing(walk *w, rk_err *err)
+{
+    const rk__sparse *s = w->search->s;
+    const rk_bitset *filter = w->search->options->filter;
+    size_t rows = w->search->index->vectors.rows;
+    size_t blocks = s->n_groups * RK__SPARSE_BLOCK;
+
+    w->passing = rk_arena_zero(w->search->options->arena, blocks + 1, sizeof(*w->passing));
+    if (!w->passing) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu blocks", blocks);
+    }
+    for (size_t row = rk_bitset_next(filter, 0); row < rows;
+         row = rk_bitset_next(filter, row + 1)) {
+        uint32_t place = s->places[row];
+        if (RK_LIKELY(place / RK__SPARSE_BLOCK < blocks)) { /* images are not trusted */
+            w->passing[place / RK__SPARSE_BLOCK] |= UINT64_C(1) << place % RK__SPARSE_BLOCK;
+        }
+    }
+    for (size_t g = 0; g < s->n_groups; g++) {
+        uint64_t some = 0;
+        for (size_t b = 0; b < RK__SPARSE_BLOCK; b++) {
+            some |= (uint64_t)(w->passing[g * RK__SPARSE_BLOCK + b] != 0) << b;
+        }
+        w->any[g] &= some;
+    }
+    return RK_OK;
+}
+
+/* ---- blocks ---- */
+
+/* The term's node of |group|: nodes ascend, most terms of a query are in most groups. */
+static const rk__sparse_node *
+find_node(const term *t, size_t group, size_t n_groups)
+{
+    size_t low = 0;
+    size_t high = t->n_nodes;
+    size_t at = high == n_groups ? group : high * group / n_groups;
+
+    while (low < high) {
+        uint32_t found = t->nodes[at].group;
+        if (found == group) {
+            return &t->nodes[at];
+        }
+        if (found < group) {
+            low = at + 1;
+        } else {
+            high = at;
+        }
+        at = low + (high - low) / 2;
+    }
+    return NULL;
+}
+
+static void
+enter_group(walk *w, size_t group)
+{
+    size_t n_groups = w->search->s->n_groups;
+    rk__sparse_member *members = w->members[1];
+
+    w->members[1] = w->members[0];
+    w->members[0] = members;
+    w->n_members = 0;
+    for (size_t i = 0; i < w->n_active; i++) {
+        const term *t = &w->terms[i];
+        const rk__sparse_node *node = find_node(t, group, n_groups);
+        if (node && (uint64_t)node->entry + (uint64_t)__builtin_popcountll(node->mask) <=
+                        t->n_entries) { /* images are not trusted */
+            members[w->n_members++] = (rk__sparse_member){
+                node->mask, node->base, t->entries + (uint64_t)node->entry * 2, t->factor};
+        }
+    }
+}
+
+static unsigned
+largest_of(const uint16_t values[64], uint64_t mask)
+{
+    unsigned best = (unsigned)__builtin_ctzll(mask);
+
+    for (mask &= mask - 1; mask; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(mask);
+        best = values[i] > values[best] ? i : best;
+    }
+    return best;
+}
+
+/* The first terms, the strongest, tell whether any row of the block can still matter. */
+static void
+score_block(walk *w, const pending *p)
+{
+    const rk__sparse *s = w->search->s;
+    uint16_t sums[RK__SPARSE_BLOCK] = {0};
+    uint32_t bound = 0;
+    uint64_t any = w->kernels->add(p->runs, p->n, sums);
+    uint64_t alive =
+        w->kernels->reach(sums, p->rest < w->limit ? (uint16_t)(w->limit - p->rest) : 0);
+
+    if (w->passing) {
+        alive &= w->passing[p->block];
+    }
+    if (!alive) {
+        return;
+    }
+    if (p->n_members > FIRST_TERMS) {
+        size_t n = w->kernels->find(p->members + FIRST_TERMS, p->n_members - FIRST_TERMS,
+                                    p->block % RK__SPARSE_BLOCK, s->records, s->record_bytes,
+                                    p->runs, &bound);
+        any |= w->kernels->add(p->runs, n, sums);
+    }
+    any &= alive & w->kernels->reach(sums, w->row_limit);
+    if (any) {
+        add_candidates(w, p->block, sums, any);
+    }
+}
+
+static void
+score_pending(walk *w)
+{
+    pending done = w->pending[0];
+
+    if (done.block != SIZE_MAX && done.bound >= w->limit) {
+        score_block(w, &done);
+    }
+    w->pending[0] = w->pending[1];
+    done.block = SIZE_MAX;
+    w->pending[1] = done;
+}
+
+/* Asks for the block's first records and scores the one asked for before. */
+static void
+take_block(walk *w, size_t block, uint16_t bound)
+{
+    const rk__sparse *s = w->search->s;
+    pending *p = &w->pending[1];
+    uint32_t first = 0;
+
+    p->block = block;
+    p->bound = bound;
+    p->members = w->members[0];
+    p->n_members = w->n_members;
+    p->n = w->kernels->find(p->members, RK_MIN(p->n_members, (size_t)FIRST_TERMS),
+                            block % RK__SPARSE_BLOCK, s->records, s->record_bytes, p->runs, &first);
+    p->rest = (uint16_t)(bound - RK_MIN(first, (uint32_t)bound));
+    score_pending(w);
+}
+
+static void
+score_group(walk *w, size_t group, size_t blocks_max)
+{
+    uint16_t *bounds = w->bounds + group * RK__SPARSE_BLOCK;
+    uint64_t mask = w->kernels->reach(bounds, w->limit) & w->any[group];
+
+    if (!mask) {
+        return;
+    }
+    enter_group(w, group);
+    for (size_t done = 0; mask && done < blocks_max; done++) {
+        unsigned best = largest_of(bounds, mask);
+        mask &= ~(UINT64_C(1) << best);
+        w->any[group] &= ~(UINT64_C(1) << best);
+        take_block(w, group * RK__SPARSE_BLOCK + best, bounds[best]);
+        mask &= w->kernels->reach(bounds, w->limit);
+    }
+}
+
+/* ---- groups ---- */
+
+typedef struct ranked {
+    uint16_t bound;
+    uint32_t group;
+} ranked;
+
+static int
+compare_ranked(const void *a, const void *b)
+{
+    const ranked *x = a;
+    const ranked *y = b;
+
+    return x->bound != y->bound ? (x->bound > y->bound ? -1 : 1)
+                                : (x->group < y->group ? -1 : x->group > y->group);
+}
+
+static rk_code
+walk_groups(walk *w, rk_err *err)
+{
+    const rk__sparse *s = w->search->s;
+    ranked *groups = RK_ARENA_ARRAY(w->search->options->arena, ranked, s->n_groups + 1);
+    size_t n = 0;
+
+    if (!groups) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu groups", s->n_groups);
+    }
+    for (size_t g = 0; g < s->n_groups; g++) {
+        if (w->any[g]) {
+            groups[n++] =
+                (ranked){w->kernels->largest(w->bounds + g * RK__SPARSE_BLOCK), (uint32_t)g};
+        }
+    }
+    qsort(groups, n, sizeof(*groups), compare_ranked);
+    for (size_t i = 0; i < RK_MIN(n, (size_t)SEED_GROUPS); i++) {
+        score_group(w, groups[i].group, 1);
+    }
+    for (size_t i = 0; i < n && groups[i].bound >= w->limit; i++) {
+        score_group(w, groups[i].group, RK__SPARSE_BLOCK);
+    }
+    score_pending(w);
+    score_pending(w);
+    score_candidates(w);
+    return RK_OK;
+}
+
+rk_code
+rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
+{
+    walk w = {.search = search, .kernels = rk__sparse_kernels_get()};
+    const rk_search_options *options = search->options;
+    size_t rows = search->index->vectors.rows;
+
+    if (search->query.n > TERMS_MAX || options->filter_count < 1024) {
+        rk__sparse_search_rows(search);
+        return RK_OK;
+    }
+    RK_RET(prepare_terms(&w, err));
+    bound_blocks(&w);
+    if (options->filter && options->filter_count < rows / 16) {
+        RK_RET(mark_passing(&w, err));
+    }
+    raise_limits(&w, (double)threshold(search));
+    return walk_groups(&w, err);
+}
+
+void
+rk__sparse_search_rows(rk__sparse_search *search)
+{
+    const rk_vectors *v = &search->index->vectors;
+    const rk_bitset *filter = search->options->filter;
+    size_t row = filter ? rk_bitset_next(filter, 0) : 0;
+
+    while (row < v->rows) {
+        size_t next = filter ? rk_bitset_next(filter, row + 1) : row + 1;
+        if (next < v->rows) {
+            const char *at = (const char *)v->data + v->offsets[next];
+            size_t len = v->offsets[next + 1] - v->offsets[next];
+            for (size_t i = 0; i < RK_MIN(len, (size_t)1024); i += 64) {
+                __builtin_prefetch(at + i);
+            }
+        }
+        rk__sparse_offer(search, rk__sparse_score_row(search, row), (uint32_t)row);
+        row = next;
+    }
+}
