@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Searching a cluster index, see cluster.h. The way of a query:
+ *
+ *   1. It is projected, its tables are made.
+ *   2. The centres' codes name the lists worth a closer look, their records give these a key: the
+ *      distance of the query to the centre. Lists are visited by rising key (by bucket: exact order
+ *      does not matter).
+ *   3. A list's blocks are scanned. Rows whose estimate, less epsilon times its error, lies below
+ *      the k-th best distance so far wait for their records; these are fetched while the next list
+ *      is scanned, and scored. The k-th best falls, so later lists give few rows.
+ *   4. Probing ends where the key of the next list is beta of the k-th distance above that of the
+ *      nearest list (for IP: beta of a fixed unit): the boundary between the two cells is then too
+ *      far away. beta and epsilon come from the wanted recall and what the build measured.
+ *   5. What is within the error of a record of the k-th is scored on the vectors themselves.
+ *
+ * A filter is tested on the rows that survive a scan, or before the scan while there is no k-th
+ * distance yet. When few rows pass, they are scored by their records one by one. Probing goes on
+ * until k rows are found; if the lists cannot give k although k pass (rows that are not finite),
+ * the vectors are scanned.
+ *
+ * All memory is the request's arena.
+ */
+#include "index/cluster.h"
+#include "index/params.h"
+
+#define WAITING_MAX 512u
+#define BUCKETS     256u
+#define BATCH       16u
+#define EXACT_ROWS  64u /* so few passing rows are scored on their vectors at once */
+#define NEVER       INFINITY
+
+/* A list with its key, or a row that waits with its lower bound and the key of its list. */
+typedef struct item {
+    float est;
+    float key;
+    uint32_t at;
+} item;
+
+typedef struct cluster_search {
+    const rk_index *index;
+    const rk__cluster *cluster;
+    const rk__query *query;
+    const rk_search_options *options;
+    rk__cluster_effort effort;
+    rk__cluster_point point;
+    rk__cluster_query coded;
+    float base;      /* what all keys of lists have in common: |v|^2 of the query; 0 for IP */
+    float to_est;    /* IP: <mean, query>, added to a key of the metric gives an estimate */
+    float unit;      /* IP: what beta, epsilon and slack are shares of */
+    float slack;     /* a record's distance may be off by this */
+    float threshold; /* k-th best so far, or the radius; NEVER while there are fewer */
+    float lower;     /* range: nearer ones do not qualify; -INFINITY */
+    rk__range range;
+    rk__heap near; /* k best by record */
+    rk__near *kept;
+    uint32_t n_kept;
+    uint32_t kept_cap;
+    item *lists;
+    uint32_t n_lists;
+    bool all_lists; /* |lists| holds every list */
+    item *waiting;
+    uint32_t n_waiting;
+    bool no_memory;
+} cluster_search;
+
+/* The |k| smallest of |n| to the front, in no order. */
+static void
+select_items(item *items, uint32_t n, uint32_t k)
+{
+    uint32_t low = 0;
+    uint32_t high = n;
+
+    while (high - low > 1 && k > low && k < high) {
+        float pivot = items[low + (high - low) / 2].est;
+        uint32_t i = low;
+        uint32_t j = high - 1;
+        for (;;) {
+            while (items[i].est < pivot) {
+                i++;
+            }
+            while (items[j].est > pivot) {
+                j--;
+            }
+            if (i >= j) {
+                break;
+            }
+            item swap = items[i];
+            items[i++] = items[j];
+            items[j--] = swap;
+        }
+        uint32_t cut = j + 1 > low ? j + 1 : low + 1;
+        cut = cut < high ? cut : high - 1;
+        if (k <= cut) {
+            high = cut;
+        } else {
+            low = cut;
+        }
+    }
+}
+
+/* ---- lists ---- */
+
+/* Keys of |n| lists from their records. */
+static void
+key_lists(cluster_search *s, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += BATCH) {
+        uint32_t at[BATCH];
+        float score[BATCH];
+        uint32_t m = RK_MIN(n - i, BATCH);
+        for (uint32_t j = 0; j < m; j++) {
+            at[j] = s->lists[i + j].at;
+        }
+        rk__cluster_score(&s->cluster->space, &s->coded, s->cluster->centre_records, at, m, score);
+        for (uint32_t j = 0; j < m; j++) {
+            s->lists[i + j].est = s->base + score[j];
+        }
+    }
+}
+
+/* Rising keys, by bucket. |spare| has room for as many. */
+static void
+order_lists(cluster_search *s, item *spare)
+{
+    uint32_t starts[BUCKETS + 1] = {0};
+    float low = INFINITY;
+    float high = -INFINITY;
+
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        float key = s->lists[i].est;
+        low = key < low ? key : low;
+        high = key > high ? key : high;
+    }
+    float scale = high > low ? ((float)BUCKETS - 0.5f) / (high - low) : 0;
+    if (!isfinite(scale)) {
+        scale = 0;
+    }
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        float at = (s->lists[i].est - low) * scale;
+        uint32_t bucket = at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
+        starts[bucket + 1]++;
+        s->lists[i].key = s->lists[i].est;
+    }
+    for (uint32_t i = 0; i < BUCKETS; i++) {
+        starts[i + 1] += starts[i];
+    }
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        float at = (s->lists[i].est - low) * scale;
+        uint32_t bucket = at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
+        spare[starts[bucket]++] = s->lists[i];
+    }
+    s->lists = spare;
+}
+
+/* The |want| most promising lists by code, at least. */
+static void
+promising_lists(cluster_search *s, uint32_t want)
+{
+    const rk__cluster *c = s->cluster;
+    rk__scan32_fn scan = rk__kernels_get()->scan32;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t cap = 2 * want;
+    uint32_t n = 0;
+    float below = INFINITY;
+
+    for (uint32_t from = 0; from < c->info.nlist; from += RK__BITS_ROWS) {
+        const uint8_t *block = c->centre_blocks + (size_t)(from / RK__BITS_ROWS) * c->block_bytes;
+        const float *add = (const float *)(const void *)(block + codes);
+        float est[RK__BITS_ROWS];
+        uint32_t mask = scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                             s->coded.bits.unit, s->coded.bits.bias, 0, below, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            if (from + i < c->info.nlist) {
+                s->lists[n++] = (item){est[i], 0, from + i};
+            }
+        }
+        if (n + RK__BITS_ROWS > cap) {
+            select_items(s->lists, n, want);
+            n = RK_MIN(n, want);
+            below = -INFINITY;
+            for (uint32_t i = 0; i < n; i++) {
+                below = RK_MAX(below, s->lists[i].est);
+            }
+        }
+    }
+    if (n > want) {
+        select_items(s->lists, n, want);
+        n = want;
+    }
+    s->n_lists = n;
+}
+
+static bool
+rank_lists(cluster_search *s, uint32_t want, bool ordered)
+{
+    uint32_t nlist = s->cluster->info.nlist;
+    bool all = want >= nlist / 2 || want < 16;
+    size_t room = all ? nlist : 2 * (size_t)want + 2 * RK__BITS_ROWS;
+    item *spare = NULL;
+
+    s->lists = rk_arena_alloc(s->options->arena, room * sizeof(item));
+    spare = ordered ? rk_arena_alloc(s->options->arena, room * sizeof(item)) : s->lists;
+    if (!s->lists || !spare) {
+        s->no_memory = true;
+        return false;
+    }
+    s->all_lists = all;
+    if (all) {
+        s->n_lists = nlist;
+        for (uint32_t i = 0; i < nlist; i++) {
+            s->lists[i].at = i;
+        }
+    } else {
+        promising_lists(s, want + RK__BITS_ROWS);
+    }
+    key_lists(s, s->n_lists);
+    if (ordered) {
+        order_lists(s, spare);
+    } else {
+        for (uint32_t i = 0; i < s->n_lists; i++) {
+            s->lists[i].key = s->lists[i].est;
+        }
+    }
+    return true;
+}
+
+/* ---- rows ---- */
+
+static inline bool
+passes(const cluster_search *s, uint32_t row)
+{
+    return row < s->cluster->rows &&
+           (!s->options->filter || rk_bitset_get(s->options->filter, row));
+}
+
+static void
+drop_kept(cluster_search *s)
+{
+    uint32_t n = 0;
+    float most = s->threshold + s->slack;
+
+    for (uint32_t i = 0; i < s->n_kept; i++) {
+        if (s->kept[i].key <= most) {
+            s->kept[n++] = s->kept[i];
+        }
+    }
+    s->n_kept = n;
+}
+
+/* A row with its distance by record. */
+static inline void
+accept(cluster_search *s, float dist, uint32_t at)
+{
+    if (!(dist <= s->threshold + s->slack) || dist < s->lower - s->slack) {
+        return;
+    }
+    if (s->n_kept == s->kept_cap) {
+        drop_kept(s);
+        if (s->n_kept > s->kept_cap / 2) {
+            rk__near *more =
+                rk_arena_alloc(s->options->arena, 2 * (size_t)s->kept_cap * sizeof(*more));
+            if (!more) {
+                s->no_memory = true;
+                return;
+            }
+            memcpy(more, s->kept, s->n_kept * sizeof(*more));
+            s->kept = more;
+            s->kept_cap *= 2;
+        }
+    }
+    s->kept[s->n_kept++] = (rk__near){dist, at};
+    if (dist < s->lower + s->slack) {
+        return; /* it may not qualify: it does not count */
+    }
+    rk__heap_push(&s->near, dist, at);
+    if (rk__heap_full(&s->near)) {
+        s->threshold = RK_MIN(s->threshold, s->near.items[0].key);
+    }
+}
+
+static void
+score_waiting(cluster_search *s, const item *items, uint32_t n)
+{
+    const rk__cluster *c = s->cluster;
+    uint32_t at[BATCH] = {0};
+    float score[BATCH];
+
+    for (uint32_t i = 0; i < n; i++) {
+        at[i] = items[i].at;
+    }
+    if (c->records) {
+        rk__cluster_score(&c->space, &s->coded, c->records, at, n, score);
+        for (uint32_t i = 0; i < n; i++) {
+            accept(s, items[i].key + score[i], at[i]);
+        }
+        return;
+    }
+    uint32_t rows[BATCH] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        rows[i] = c->row_of[at[i]];
+    }
+    rk__keys(&s->index->space, s->query, rows, n, score);
+    for (uint32_t i = 0; i < n; i++) {
+        float dist =
+            s->index->space.metric == RK_METRIC_COSINE ? 2 + 2 * score[i] : score[i] + s->to_est;
+        accept(s, dist, at[i]);
+    }
+}
+
+/* Scores the rows that wait and are still worth it. */
+static void
+flush_waiting(cluster_search *s)
+{
+    item batch[BATCH];
+    uint32_t n = 0;
+    uint32_t missing = s->near.cap - s->near.n;
+
+    if (missing > 0 && missing < s->n_waiting) {
+        select_items(s->waiting, s->n_waiting, missing); /* these make a threshold for the rest */
+    }
+    for (uint32_t i = 0; i < s->n_waiting; i++) {
+        if (!(s->waiting[i].est <= s->threshold)) {
+            continue;
+        }
+        batch[n++] = s->waiting[i];
+        if (n == BATCH || (missing > 0 && i + 1 == missing)) {
+            score_waiting(s, batch, n);
+            n = 0;
+        }
+    }
+    if (n > 0) {
+        score_waiting(s, batch, n);
+    }
+    s->n_waiting = 0;
+}
+
+static inline void
+wait_row(cluster_search *s, float lower, float key, uint32_t at)
+{
+    const rk__cluster *c = s->cluster;
+
+    if (c->records) {
+        const uint8_t *record = c->records + (size_t)at * c->space.record;
+        for (size_t b = 0; b < c->space.record && b < 512; b += 64) {
+            __builtin_prefetch(record + b);
+        }
+    }
+    s->waiting[s->n_waiting++] = (item){lower, key, at};
+    if (s->n_waiting == WAITING_MAX) {
+        flush_waiting(s);
+    }
+}
+
+static uint32_t
+filter_bits(const cluster_search *s, const uint32_t *row_of, uint32_t n)
+{
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        bits |= (uint32_t)passes(s, row_of[i]) << i;
+    }
+    return bits;
+}
+
+static void
+scan_list(cluster_search *s, const item *list)
+{
+    const rk__cluster *c = s->cluster;
+    rk__scan32_fn scan = rk__kernels_get()->scan32;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t l = list->at;
+    uint32_t from = c->first_row[l];
+    uint32_t end = c->first_row[l + 1];
+    const uint8_t *block = c->blocks + (size_t)c->first_block[l] * c->block_bytes;
+    float reach = c->space.ip ? s->unit : sqrtf(RK_MAX(list->key, 0.0f));
+    float margin = s->effort.epsilon * c->spread[l] * reach;
+    bool filtered = s->options->filter != NULL;
+
+    for (; from < end; from += RK__BITS_ROWS, block += c->block_bytes) {
+        const float *add = (const float *)(const void *)(block + codes);
+        float est[RK__BITS_ROWS];
+        uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
+        uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
+        bool before = filtered && s->threshold == NEVER;
+        if (before) {
+            may &= filter_bits(s, c->row_of + from, n);
+            if (!may) {
+                continue;
+            }
+        }
+        uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                                   s->coded.bits.unit, s->coded.bits.bias, list->key,
+                                   s->threshold + margin, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            if (before || !filtered || passes(s, c->row_of[from + i])) {
+                wait_row(s, est[i] - margin, list->key, from + i);
+            }
+        }
+    }
+}
+
+/* ---- the whole ---- */
+
+static bool
+probe_on(const cluster_search *s, uint32_t i, float nearest)
+{
+    float key = s->lists[i].key;
+
+    if (s->threshold == NEVER) {
+        return true;
+    }
+    if (i >= s->effort.probes) {
+        return false;
+    }
+    if (s->cluster->space.ip) {
+        return key - nearest <= s->effort.beta * s->unit * s->cluster->info.radius;
+    }
+    return key - nearest <= s->effort.beta * RK_MAX(s->threshold, 0.0f);
+}
+
+static void
+probe_lists(cluster_search *s, uint32_t want)
+{
+    const rk__cluster *c = s->cluster;
+
+    if (!rank_lists(s, want, true)) {
+        return;
+    }
+    float nearest = s->lists[0].key;
+    for (uint32_t i = 0; !s->no_memory; i++) {
+        if (i == s->n_lists) {
+            if (s->all_lists || !probe_on(s, i - 1, nearest)) {
+                break;
+            }
+            /* Not expected, so it costs: all lists, those seen already among the first. */
+            if (!rank_lists(s, c->info.nlist, true)) {
+                return;
+            }
+            s->near.n = 0;
+            s->n_kept = 0;
+            s->threshold = s->range.on ? s->threshold : NEVER;
+            i = 0;
+        }
+        if (!probe_on(s, i, nearest)) {
+            break;
+        }
+        if (i + 1 < s->n_lists) {
+            const uint8_t *next =
+                c->blocks + (size_t)c->first_block[s->lists[i + 1].at] * c->block_bytes;
+            for (size_t b = 0; b < 512; b += 64) {
+                __builtin_prefetch(next + b);
+            }
+        }
+        uint32_t held = s->n_waiting;
+        if (held > 0 && s->threshold == NEVER) {
+            flush_waiting(s);
+        }
+        scan_list(s, &s->lists[i]);
+        if (s->n_waiting >= BATCH || s->threshold == NEVER) {
+            flush_waiting(s);
+        }
+    }
+    flush_waiting(s);
+}
+
+/* The passing rows one by one, by their records. */
+static void
+score_passing(cluster_search *s)
+{
+    const rk__cluster *c = s->cluster;
+    size_t rows = c->rows;
+    uint32_t placed = (uint32_t)rows - c->info.loose;
+
+    if (!rank_lists(s, c->info.nlist, false)) {
+        return;
+    }
+    for (size_t r = rk_bitset_next(s->options->filter, 0); r < rows;
+         r = rk_bitset_next(s->options->filter, r + 1)) {
+        uint32_t at = c->place[r];
+        uint32_t l = c->list_of[r];
+        if (at < placed && l < c->info.nlist) {
+            wait_row(s, -INFINITY, s->lists[l].key, at);
+            if (s->n_waiting == 2 * BATCH) {
+                flush_waiting(s);
+            }
+        }
+        if (s->no_memory) {
+            return;
+        }
+    }
+    flush_waiting(s);
+}
+
+/* Scores what was kept on the vectors. */
+static void
+score_kept(cluster_search *s, rk__heap *heap)
+{
+    const rk__cluster *c = s->cluster;
+    uint32_t rows[4 * BATCH];
+    float keys[4 * BATCH];
+    uint32_t n = 0;
+
+    drop_kept(s);
+    for (uint32_t i = 0; i <= s->n_kept; i++) {
+        bool end = i == s->n_kept;
+        if (!end) {
+            uint32_t row = c->row_of[s->kept[i].row];
+            if (row < c->rows) {
+                rows[n++] = row;
+            }
+        }
+        if (n == RK_COUNT(rows) || (end && n > 0)) {
+            rk__keys(&s->index->space, s->query, rows, n, keys);
+            for (uint32_t j = 0; j < n; j++) {
+                if (!s->range.on || rk__in_range(&s->range, keys[j])) {
+                    rk__heap_push(heap, keys[j], rows[j]);
+                }
+            }
+            n = 0;
+        }
+    }
+}
+
+static void
+scan_vectors(const rk_index *index, const rk__query *query, const rk_search_options *options,
+             rk__heap *heap)
+{
+    rk__range range = rk__range_of(index->space.metric, options);
+
+    heap->n = 0;
+    rk__scan(&index->space, query, 0, index->space.rows, 0, options->filter, &range, heap);
+}
+
+/* The bounds of a range search as estimates. */
+static void
+set_range(cluster_search *s)
+{
+    const rk_search_options *o = s->options;
+    rk_metric metric = s->index->space.metric;
+
+    s->range = rk__range_of(metric, o);
+    s->threshold = NEVER;
+    s->lower = -INFINITY;
+    if (!o->range) {
+        return;
+    }
+    s->threshold = metric == RK_METRIC_L2       ? o->radius
+                   : metric == RK_METRIC_COSINE ? 2 - 2 * o->radius
+                                                : s->to_est - o->radius;
+    if (o->has_range_filter) {
+        s->lower = metric == RK_METRIC_L2       ? o->range_filter
+                   : metric == RK_METRIC_COSINE ? 2 - 2 * o->range_filter
+                                                : s->to_est - o->range_filter;
+    }
+}
+
+static rk_code
+prepare(cluster_search *s, uint32_t k, bool *finite, rk_err *err)
+{
+    const rk__cluster_space *space = &s->cluster->space;
+    rk_arena *arena = s->options->arena;
+    size_t point = rk__cluster_point_bytes(space);
+    uint8_t *memory = rk_arena_alloc(arena, point + rk__cluster_query_bytes(space) + 64);
+    rk__dist_fn ip = rk__kernels_get()->dense[RK__F32].ip;
+
+    s->near.cap = k;
+    s->near.items = rk_arena_alloc(arena, (size_t)k * sizeof(*s->near.items));
+    s->kept_cap = 2 * k + 256;
+    s->kept = rk_arena_alloc(arena, (size_t)s->kept_cap * sizeof(*s->kept));
+    s->waiting = rk_arena_alloc(arena, WAITING_MAX * sizeof(*s->waiting));
+    if (!memory || !s->near.items || !s->kept || !s->waiting) {
+        return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u results", k);
+    }
+    memory += (64 - (uintptr_t)memory % 64) % 64;
+    rk__cluster_point_init(space, &s->point, memory);
+    rk__cluster_vector(&s->index->space, s->query->data, s->query->inv_norm, s->point.v);
+    if (space->ip) {
+        s->to_est = ip(s->point.v, space->mean, space->dim);
+        s->unit = sqrtf(ip(s->point.v, s->point.v, space->dim));
+    }
+    *finite = rk__cluster_project(space, true, &s->point) && isfinite(s->to_est);
+    if (!*finite) {
+        return RK_OK;
+    }
+    rk__cluster_rotate_head(space, s->point.z, s->point.bits);
+    rk__cluster_query_init(space, &s->point, memory + point, &s->coded);
+    if (!space->ip) {
+        s->base = s->point.tail + ip(s->point.z, s->point.z, space->reduced);
+    }
+    s->slack = s->cluster->info.slack * (space->ip ? s->unit : 1.0f);
+    set_range(s);
+    return RK_OK;
+}
+
+/* Whether scoring the passing rows one by one costs less than probing. */
+static bool
+one_by_one(const cluster_search *s)
+{
+    size_t passing = s->options->filter_count;
+
+    return s->options->filter && passing <= RK_MAX(s->cluster->rows / 48, (size_t)1024);
+}
+
+rk_code
+rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_options *options,
+                const rk__cluster_effort *effort, rk__heap *heap, rk_err *err)
+{
+    cluster_search s = {.index = index,
+                        .cluster = index->impl,
+                        .query = query,
+                        .options = options,
+                        .effort = *effort};
+    bool finite = false;
+
+    if (options->filter_count <= EXACT_ROWS || options->filter_count <= heap->cap) {
+        scan_vectors(index, query, options, heap);
+        return RK_OK;
+    }
+    RK_RET(prepare(&s, heap->cap, &finite, err));
+    if (!finite) {
+        scan_vectors(index, query, options, heap);
+        return RK_OK;
+    }
+    if (one_by_one(&s)) {
+        score_passing(&s);
+    } else {
+        probe_lists(&s, s.effort.probes);
+    }
+    if (s.no_memory) {
+        return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u lists",
+                       s.cluster->info.nlist);
+    }
+    score_kept(&s, heap);
+    if (s.cluster->info.loose > 0 && s.cluster->space.ip) {
+        uint32_t from = (uint32_t)s.cluster->rows - s.cluster->info.loose;
+        for (size_t i = from; i < s.cluster->rows; i++) {
+            uint32_t row = s.cluster->row_of[i];
+            if (passes(&s, row)) {
+                rk__scan_rows(&index->space, query, &row, 1, &s.range, heap);
+            }
+        }
+    }
+    if (!options->range && heap->n < heap->cap) {
+        scan_vectors(index, query, options, heap);
+    }
+    return RK_OK;
+}
+
+#define RECALL_DEFAULT 0.97
+#define NPROBE_DEFAULT 8
+
+rk_code
+rk__cluster_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
+                   rk__heap *heap, rk_err *err)
+{
+    const rk__cluster *cluster = index->impl;
+    double recall = rk__param_float(options->params, "target_recall", RECALL_DEFAULT, 0, 1);
+    rk__cluster_effort effort = rk__cluster_effort_of(cluster, (float)recall);
+
+    if (!index->automatic || rk_params_get(options->params, "nprobe").data) {
+        double more = rk__param_float(options->params, "refine_k", 1, 1, 1e6);
+        effort = (rk__cluster_effort){.beta = INFINITY, .epsilon = 2.0f};
+        effort.probes =
+            (uint32_t)rk__param_int(options->params, "nprobe", NPROBE_DEFAULT, 1, 65536);
+        effort.epsilon += (float)RK_MIN(log2(more), 8.0) / 4;
+    }
+    effort.probes = RK_MIN(effort.probes, cluster->info.nlist);
+    return rk__cluster_run(index, query, options, &effort, heap, err);
+}
