@@ -166,7 +166,8 @@ load(rk_index *index, rk__disk *disk, const rk__sections *sections, uint32_t id,
         return RK_OK;
     }
     RK_RET(rk__index_reserve(index, section->len, "disk index in memory", err));
-    data = rk__alloc_huge(section->len + 1);
+    /* not on huge pages: what their last one holds beyond the section would go uncharged */
+    data = rk_alloc_aligned(64, (section->len + 64) / 64 * 64);
     disk->owned[id - CENTRES] = data;
     if (!data) {
         return rk_fail(err, RK_ENOMEM, "disk index: no memory for %llu bytes of section %u",
