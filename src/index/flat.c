@@ -10,6 +10,7 @@
  * stores its norms only.
  */
 #include "index/index_private.h"
+#include "index/minhash.h"
 
 #define BLOCK  32 /* rows scored at a time */
 #define WORDS  4  /* of a filter, looked at together */
@@ -196,7 +197,7 @@ metric_fits(rk_vector_type type, rk_metric metric)
 {
     switch (type) {
     case RK_VEC_BINARY:
-        return metric >= RK_METRIC_HAMMING && metric <= RK_METRIC_SUPERSTRUCTURE;
+        return metric >= RK_METRIC_HAMMING && metric <= RK_METRIC_MHJACCARD;
     case RK_VEC_SPARSE:
         return metric == RK_METRIC_IP;
     case RK_VEC_F32:
@@ -241,6 +242,8 @@ rk_flat_search(const rk_vectors *vectors, size_t row_base, rk_metric metric, con
                                rk__param_float(options->params, "drop_ratio_search", 0, 0, 1),
                                options->arena, &pairs, &n_pairs, err));
         scan_sparse(vectors, row_base, pairs, n_pairs, options->filter, &range, &heap);
+    } else if (metric == RK_METRIC_MHJACCARD) {
+        RK_RET(rk__minhash_scan(vectors, row_base, query, query_len, options, &range, &heap, err));
     } else {
         rk__space space;
         rk__query prepared = {.data = query, .len = query_len};

@@ -21,6 +21,7 @@ static const rk__verbs *const engines[RK__KINDS] = {
     [RK__KIND_SPARSE_WAND] = &rk__sparse_verbs,
     [RK__KIND_DISKANN] = &rk__disk_verbs,
     [RK__KIND_AISAQ] = &rk__disk_verbs,
+    [RK__KIND_MINHASH_LSH] = &rk__minhash_verbs,
     [RK__KIND_IVF_RABITQ] = &rk__cluster_verbs,
     [RK__KIND_IVF_RABITQ_FASTSCAN] = &rk__cluster_verbs,
     [RK__KIND_IVF_SQ8] = &rk__ivf_codes_verbs,

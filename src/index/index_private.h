@@ -226,6 +226,7 @@ extern const rk__verbs rk__ivf_verbs;
 extern const rk__verbs rk__ivf_codes_verbs;  /* IVF_SQ8, IVF_PQ, SCANN */
 extern const rk__verbs rk__hnsw_codes_verbs; /* HNSW_SQ, HNSW_PQ, HNSW_PRQ */
 extern const rk__verbs rk__sparse_verbs;
+extern const rk__verbs rk__minhash_verbs;
 extern const rk__verbs rk__cluster_verbs;
 
 /* An index without a body yet; rk_index_free() undoes it. */
