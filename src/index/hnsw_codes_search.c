@@ -175,7 +175,8 @@ take(hnswc_search *s, uint32_t n)
             passes(s, s->rows[i])) {
             (void)pool_insert(&s->results, key, s->rows[i]);
         }
-        lowest = RK_MIN(lowest, pool_insert(&s->near, key, s->rows[i]));
+        uint32_t at = pool_insert(&s->near, key, s->rows[i]);
+        lowest = RK_MIN(lowest, at);
     }
     return lowest;
 }

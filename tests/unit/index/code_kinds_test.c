@@ -178,6 +178,9 @@ search_all(const code_case *c, const rk_index *index, const rk_vectors *v, const
                 rk_flat_search(&row, 0, c->metric, query, bytes, &any, exact, &one, NULL), RK_OK);
             assert_int_equal(one, 1);
             assert_true(exact[0].score == hits[i].score);
+            for (uint32_t j = 0; j < i; j++) {
+                assert_true(hits[j].row != hits[i].row);
+            }
             assert_true(i == 0 || (larger ? hits[i].score <= hits[i - 1].score
                                           : hits[i].score >= hits[i - 1].score));
             found +=
