@@ -112,6 +112,11 @@ for probe in 2 4 8 16 32 64 128 256; do
     for refine in $((probe < 32 ? 2 : 4)) 8 16; do list_sweep+=" nprobe=$probe,refine_k=$refine"; done
 done
 
+bit_sweep= # the second step of one-bit codes has a bound of its own: refine_k widens it
+for probe in 2 4 8 16 32 64 128 256 512 1024; do
+    for refine in 1 2 4; do bit_sweep+=" nprobe=$probe,refine_k=$refine"; done
+done
+
 nlist_of() { awk -v n="$1" 'BEGIN { l = 64; while (l * 2 <= 4 * sqrt(n)) l *= 2; print l }'; } # ROWS: the power of two at 4 sqrt(n)
 build_args() { # SYSTEM ROWS DIM: kind and parameters of Redkite
     case $1 in
@@ -131,9 +136,10 @@ build_args() { # SYSTEM ROWS DIM: kind and parameters of Redkite
 sweep_of() { # SYSTEM
     case $1 in
     redkite-ivf-flat) echo "nprobe=1 nprobe=2 nprobe=4 nprobe=8 nprobe=16 nprobe=32 nprobe=64 nprobe=128" ;;
-    redkite-ivf-rabitq | redkite-ivf-sq8 | redkite-ivf-pq | faiss-ivf*) echo "$list_sweep" ;;
+    redkite-ivf-rabitq) echo "$bit_sweep" ;;
+    redkite-ivf-sq8 | redkite-ivf-pq | faiss-ivf*) echo "$list_sweep" ;;
     redkite-scann) echo "$list_sweep" | sed -E 's/refine_k=([0-9]+)/reorder_k=\10/g' ;; # refine_k times k
-    redkite-hnsw-*) for ef in ${graph_sweep//ef=/}; do echo "ef=$ef,refine_k=4"; done ;;
+    redkite-hnsw-*) for ef in ${graph_sweep//ef=/}; do echo "ef=$ef,refine_k=2"; done ;;
     redkite-flat) echo "-" ;;
     redkite-auto) echo "target_recall=0.8 target_recall=0.9 target_recall=0.95 target_recall=0.97 target_recall=0.99 target_recall=0.995 target_recall=0.999" ;;
     *) echo "$graph_sweep" ;;

@@ -56,7 +56,7 @@ def speed_table(curves, builds):
     peer = {wanted: at(curves.get(PEER, []), wanted) for wanted in WANTED}
     head = ["system"] + ["%.2f" % w for w in WANTED] + ["x %s at %.2f" % (PEER, w) for w in WANTED]
     if builds:
-        head += ["build rows/s", "build CPU s", "x %s" % PEER, "index bytes/row", "vectors beside"]
+        head += ["build rows/s", "build CPU s", "CPU x %s" % PEER, "index bytes/row", "vectors beside"]
     print("| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
     for system in sorted(curves, key=lambda s: -(at(curves[s], 0.95) or 0)):
@@ -65,7 +65,7 @@ def speed_table(curves, builds):
         cells += [number(q / peer[w] if q and peer[w] else None, "%.2f") for q, w in zip(qps, WANTED)]
         if builds:
             b = builds.get(system)
-            ratio = b[2] / builds[PEER][2] if b and PEER in builds else None
+            ratio = builds[PEER][1] / b[1] if b and b[1] and PEER in builds else None
             cells += [number(b[2]), number(b[1], "%.1f"), number(ratio, "%.2f"), number(b[3]), number(b[4])] if b else ["-"] * 5
         print("| " + " | ".join(cells) + " |")
 
