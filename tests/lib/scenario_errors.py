@@ -123,7 +123,6 @@ def index_parameters(t):
     refused("b", "HNSW", "L2", {"M": 8, "efConstruction": 20}, "binary vector index does not support metric type: L2")
     refused("v", "BIN_FLAT", "L2", {}, "can't build with this index BIN_FLAT")
     refused("b", "BIN_IVF_FLAT", "SUBSTRUCTURE", {"nlist": 8}, "SUBSTRUCTURE")
-    refused("v", "HNSW_SQ", "L2", {"M": 8, "efConstruction": 20}, "HNSW_SQ")
     for bad, text in (("1x", "Invalid index name: 1x. The first character of a index name must be an underscore or letter."),
                       ("a b", "Invalid index name: a b. Index name can only contain numbers, letters, and underscores.")):
         params = c.prepare_index_params()
