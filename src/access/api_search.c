@@ -99,6 +99,26 @@ choose_metric(const rk__entry *entry, const rk_field *field, const rk__search_pa
     return RK_OK;
 }
 
+/* How MinHash vectors are read is a matter of their index; rows that have none yet are read the
+ * same way. */
+static rk_code
+add_minhash_shape(const rk__entry *entry, const rk_field *field,
+                  pb_common_KeyValuePair_list *params, rk_arena *arena, rk_err *err)
+{
+    static const char *const keys[] = {"mh_element_bit_width", "mh_lsh_band"};
+
+    for (size_t i = 0; i < entry->info->indexes.n; i++) {
+        const pb_rk_IndexInfo *index = entry->info->indexes.data[i];
+        for (size_t j = 0; index->field_id == field->id && j < RK_COUNT(keys); j++) {
+            rk_str value = rk__kv_get(&index->params, keys[j]);
+            if (value.len > 0 && rk__kv_add(arena, params, rk_str_from(keys[j]), value) != RK_OK) {
+                return rk__fail_memory(err);
+            }
+        }
+    }
+    return RK_OK;
+}
+
 static rk_code
 check_nq(size_t nq, const rk__limits *limits, rk_err *err)
 {
@@ -293,6 +313,12 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
         drop_small_ef(&p.params, p.topk);
     }
     request.params = p.params;
+    if (metric == RK_METRIC_MHJACCARD) {
+        if (p.iterator) {
+            return rk_fail(err, RK_ESEGCORE, "minhash does not support iterator");
+        }
+        RK_RET(add_minhash_shape(entry, field, &request.params, arena, err));
+    }
     request.output_field_ids = rk__outputs_ids(&outputs, arena);
     request.query_type = (int32_t)field->type;
     rk_code code = pb_rk_StreamingNode_Search(req->access->streaming, &request, &reply, &req->ctx);

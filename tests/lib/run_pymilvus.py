@@ -14,6 +14,7 @@ import scenario_concurrent  # noqa: F401
 import scenario_orm  # noqa: F401
 import scenario_restart  # noqa: F401
 import scenario_disk  # noqa: F401
+import scenario_minhash  # noqa: F401
 import scenario_kinds  # noqa: F401
 
 if __name__ == "__main__":
