@@ -7,6 +7,9 @@
  * The page reader here is over memory: reads finish in a shuffled order, a chosen one fails, and
  * the buffers are filled with noise when they are given back.
  */
+#include <unistd.h>
+
+#include "base/thread.h"
 #include "index_testing.h"
 
 enum { ROWS = 4000, K = 10, QUERIES = 20 };
@@ -643,6 +646,78 @@ test_cancel_and_budget(void **state)
     rk_free(data);
 }
 
+/* Several threads on one index in a file, through io_uring where there is one, and without. */
+typedef struct racer {
+    const rk_index *index;
+    const float *queries;
+    rk_hit hits[QUERIES][K];
+    rk_code code;
+} racer;
+
+static void
+race(void *arg)
+{
+    racer *r = arg;
+    rk_arena *arena = rk_arena_new(0);
+    rk_param list = {RK_STR("search_list"), RK_STR("4000")}; /* exact: the same for all */
+
+    for (size_t q = 0; q < QUERIES && r->code == RK_OK; q++) {
+        rk_search_options options = {
+            .k = K, .params = {&list, 1}, .filter_count = ROWS, .arena = arena};
+        uint32_t n = 0;
+        r->code =
+            rk_index_search(r->index, r->queries + q * 32, 32 * 4, &options, r->hits[q], &n, NULL);
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+}
+
+static void
+test_threads_on_a_file(void **state)
+{
+    enum { DIM = 32, THREADS = 4 };
+    static racer racers[THREADS];
+    float *data = testing_dense(RK_VEC_F32, DIM, ROWS, 8, 51);
+    float *queries = testing_dense(RK_VEC_F32, DIM, QUERIES, 8, 52);
+    rk_vectors v = {RK_VEC_F32, DIM, ROWS, data, NULL};
+    rk_index *index = build("AISAQ", RK_METRIC_L2, &v);
+    rk_str image = save(index);
+    char path[64];
+
+    RK_UNUSED(state);
+    (void)snprintf(path, sizeof(path), "/tmp/redkite-disk-%d", (int)getpid());
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(image.data, 1, image.len, file), image.len);
+    assert_int_equal(fclose(file), 0);
+    for (int refuse = 0; refuse < 2; refuse++) {
+        rk_pages *pages = NULL;
+        rk_index *paged = NULL;
+        rk_thread threads[THREADS];
+        rk_err err = {0};
+        rk_pages_refuse_uring(refuse == 1);
+        assert_int_equal(rk_pages_open_file(&pages, path, &err), RK_OK);
+        assert_int_equal(rk_index_open_pages(&paged, pages, &v, NULL, &err), RK_OK);
+        for (size_t t = 0; t < THREADS; t++) {
+            racers[t] = (racer){.index = paged, .queries = queries};
+            assert_int_equal(rk_thread_start(&threads[t], "race", race, &racers[t]), RK_OK);
+        }
+        for (size_t t = 0; t < THREADS; t++) {
+            rk_thread_join(threads[t]);
+            assert_int_equal(racers[t].code, RK_OK);
+            assert_memory_equal(racers[t].hits, racers[0].hits, sizeof(racers[t].hits));
+        }
+        rk_index_free(paged);
+        rk_pages_close(pages);
+    }
+    rk_pages_refuse_uring(false);
+    (void)unlink(path);
+    rk_index_free(index);
+    rk_free((void *)(uintptr_t)image.data);
+    rk_free(data);
+    rk_free(queries);
+}
+
 int
 main(void)
 {
@@ -656,6 +731,7 @@ main(void)
         cmocka_unit_test(test_failed_reads),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_cancel_and_budget),
+        cmocka_unit_test(test_threads_on_a_file),
     };
 
     rk_kernels_init();
