@@ -113,8 +113,9 @@ typedef struct rk__codec_query {
     const rk__codec_math *math;
     float unit; /* SQ: S = bias + unit * (integer product) */
     float bias;
-    int16_t *q16;      /* SQ: query times step, n components */
-    int8_t *unpacked;  /* SQ4, SQ6: four rows as bytes */
+    int16_t *q16;      /* SQ8, SQ6: query times step, n components */
+    int8_t *q8;        /* SQ4: the same */
+    int8_t *unpacked;  /* SQ6: four rows as bytes */
     const void *plain; /* FP16, BF16, FP32: the query in that form */
     float *lut;        /* PQ, PRQ: m * nrq * kpad */
 } rk__codec_query;

@@ -11,7 +11,6 @@
 
 typedef float v16f __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));
-typedef uint8_t v32u __attribute__((vector_size(32)));
 typedef uint8_t v16u __attribute__((vector_size(16)));
 
 #define LOAD(type, from)                                                                           \
@@ -81,18 +80,6 @@ nearest_body(const float *v, const float *table, const float *half, uint32_t dim
 }
 
 INLINE void
-unpack4_body(const uint8_t *packed, size_t n, int8_t *out)
-{
-    for (size_t i = 0; i < n; i += 64) {
-        v32u bytes = LOAD(v32u, packed + i / 2);
-        v32u low = bytes & 15;
-        v32u high = bytes >> 4;
-        memcpy(out + i, &low, sizeof(low));
-        memcpy(out + i + 32, &high, sizeof(high));
-    }
-}
-
-INLINE void
 unpack6_body(const uint8_t *packed, size_t n, int8_t *out)
 {
     for (size_t i = 0; i < n; i += 64) {
@@ -122,16 +109,11 @@ unpack6_body(const uint8_t *packed, size_t n, int8_t *out)
     {                                                                                              \
         return nearest_body(v, table, half, dim, n, scratch);                                      \
     }                                                                                              \
-    target static void unpack4_##name(const uint8_t *packed, size_t n, int8_t *out)                \
-    {                                                                                              \
-        unpack4_body(packed, n, out);                                                              \
-    }                                                                                              \
     target static void unpack6_##name(const uint8_t *packed, size_t n, int8_t *out)                \
     {                                                                                              \
         unpack6_body(packed, n, out);                                                              \
     }                                                                                              \
-    static const rk__codec_math math_##name = {dots_##name, nearest_##name, unpack4_##name,        \
-                                               unpack6_##name};
+    static const rk__codec_math math_##name = {dots_##name, nearest_##name, unpack6_##name};
 
 DEFINE(plain, )
 #if defined(__x86_64__)

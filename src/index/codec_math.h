@@ -22,9 +22,9 @@ typedef struct rk__codec_math {
      * |scratch| has room for |n|. */
     uint32_t (*nearest)(const float *v, const float *table, const float *half, uint32_t dim,
                         uint32_t n, float *scratch);
-    /* |n| is a multiple of 64: 32 bytes of nibbles each, component i low and i + 32 high; in the
-     * six-bit form 16 more bytes with two bits for components i, i + 16, i + 32, i + 48. */
-    void (*unpack4)(const uint8_t *packed, size_t n, int8_t *out);
+    /* |n| is a multiple of 64: for each 64, 32 bytes with the low four bits, component i in the low
+     * and i + 32 in the high half, and 16 bytes with the two high bits of components i, i + 16,
+     * i + 32, i + 48. */
     void (*unpack6)(const uint8_t *packed, size_t n, int8_t *out);
 } rk__codec_math;
 

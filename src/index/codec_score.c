@@ -2,11 +2,12 @@
 /*
  * Products of a query with codes.
  *
- * Scalar numbers: the query times the steps, as 16-bit integers, against the numbers themselves by
- * the integer kernels that graph walks use; packed ones are unpacked four rows at a time into a
- * buffer that stays in the first cache. Halves and floats: the kernels of those types. Pieces: a
- * table of the products of the query's pieces with all centres, then one look-up per number; 4-bit
- * numbers in blocks of 32 rows go through scan32 with the tables as bytes.
+ * Scalar numbers: the query times the steps, as integers, against the numbers themselves by the
+ * integer kernels. Eight and six bits meet a query of 16 bits, six of them unpacked four rows at a
+ * time into a buffer that stays in the first cache; four bits meet one of 8 bits, whose error is
+ * far below theirs, and are read as they lie. Halves and floats: the kernels of those types.
+ * Pieces: a table of the products of the query's pieces with all centres, then one look-up per
+ * number; 4-bit numbers in blocks of 32 rows go through scan32 with the tables as bytes.
  */
 #include "index/codec.h"
 
@@ -45,18 +46,27 @@ rk__codec_query_bytes(const rk__codec *codec)
 }
 
 static bool
+is_nibbles(const rk__codec *codec)
+{
+    return codec->id == RK__CODEC_SQ4 || codec->id == RK__CODEC_SQ4U;
+}
+
+static bool
 init_sq(rk__codec_query *out, const float *query, void *memory)
 {
     const rk__codec *codec = out->codec;
     const float *low = codec->tables;
     const float *step = codec->tables + codec->dim;
     float offset = codec->id == RK__CODEC_SQ8 ? 128.0f : 0.0f;
-    float limit = (float)RK_MIN(2147483647.0 / (128.0 * (double)codec->n), 16000.0);
+    double fits = RK_MIN(2147483647.0 / (128.0 * (double)codec->n), 16000.0);
+    float limit = is_nibbles(codec) ? 127.0f : (float)fits;
     float largest = 0;
     double bias = 0;
 
     out->q16 = memory;
+    out->q8 = memory;
     out->unpacked = (int8_t *)memory + round64(codec->n * sizeof(int16_t));
+    memset(memory, 0, codec->n * sizeof(int16_t));
     for (size_t i = 0; i < codec->dim; i++) {
         float v = fabsf(query[i] * step[i]);
         largest = v > largest ? v : largest;
@@ -70,9 +80,13 @@ init_sq(rk__codec_query *out, const float *query, void *memory)
     }
     for (size_t i = 0; i < codec->dim; i++) {
         float v = query[i] * step[i] * inverse;
-        out->q16[i] = (int16_t)lrintf(v > limit ? limit : v < -limit ? -limit : v);
+        long number = lrintf(v > limit ? limit : v < -limit ? -limit : v);
+        if (is_nibbles(codec)) {
+            out->q8[i] = (int8_t)number;
+        } else {
+            out->q16[i] = (int16_t)number;
+        }
     }
-    memset(out->q16 + codec->dim, 0, (codec->n - codec->dim) * sizeof(*out->q16));
     return true;
 }
 
@@ -137,33 +151,45 @@ prefetch_codes(const rk__codec *codec, const uint8_t *codes, const uint32_t *at,
     }
 }
 
+/* Four codes, the last one again for those past |m|. */
+static void
+take_four(const rk__codec_query *query, const uint8_t *codes, const uint32_t *at, size_t i,
+          size_t m, const uint8_t *four[4])
+{
+    const rk__codec *codec = query->codec;
+    size_t stride = round64(codec->n);
+
+    for (size_t j = 0; j < 4; j++) {
+        const uint8_t *code = code_at(codec, codes, at, i + RK_MIN(j, m - 1));
+        four[j] = code;
+        if (codec->id == RK__CODEC_SQ6) {
+            query->math->unpack6(code, codec->n, query->unpacked + j * stride);
+            four[j] = (const uint8_t *)query->unpacked + j * stride;
+        }
+    }
+}
+
 static void
 dots_sq(const rk__codec_query *query, const uint8_t *codes, const uint32_t *at, size_t n,
         float *out)
 {
     const rk__codec *codec = query->codec;
-    rk__code4_fn ip = rk__kernels_get()->code_ipx4;
-    size_t stride = round64(codec->n);
+    const rk__kernels *kernels = rk__kernels_get();
+    bool nibbles = is_nibbles(codec);
 
     for (size_t i = 0; i < n; i += 4) {
-        const int8_t *four[4];
+        const uint8_t *four[4];
         int32_t product[4];
         size_t m = RK_MIN(n - i, (size_t)4);
         prefetch_codes(codec, codes, at, i + 4, n);
-        for (size_t j = 0; j < 4; j++) {
-            const uint8_t *code = code_at(codec, codes, at, i + RK_MIN(j, m - 1));
-            four[j] = (const int8_t *)code;
-            if (codec->id == RK__CODEC_SQ8) {
-                continue;
-            }
-            four[j] = query->unpacked + j * stride;
-            if (codec->id == RK__CODEC_SQ6) {
-                query->math->unpack6(code, codec->n, query->unpacked + j * stride);
-            } else {
-                query->math->unpack4(code, codec->n, query->unpacked + j * stride);
-            }
+        take_four(query, codes, at, i, m, four);
+        if (nibbles) {
+            kernels->nibble_ipx4(query->q8, four, codec->n, product);
+        } else {
+            const int8_t *rows[4] = {(const int8_t *)four[0], (const int8_t *)four[1],
+                                     (const int8_t *)four[2], (const int8_t *)four[3]};
+            kernels->code_ipx4(query->q16, rows, codec->n, product);
         }
-        ip(query->q16, four, codec->n, product);
         for (size_t j = 0; j < m; j++) {
             out[i + j] = query->bias + query->unit * (float)product[j];
         }

@@ -267,7 +267,7 @@ static void
 test_few_rows(void **state)
 {
     static const size_t sizes[] = {0, 1, 7, 1100};
-    void *data = testing_dense(RK_VEC_F32, 40, 1100, 4, 34);
+    void *data = testing_dense(RK_VEC_F32, 48, 1100, 4, 34); /* room for every dimension */
     rk_arena *arena = rk_arena_new(0);
 
     RK_UNUSED(state);

@@ -129,6 +129,7 @@ tolerance_of(rk__codec_id id)
 {
     return id == RK__CODEC_BF16   ? 4e-3
            : id == RK__CODEC_FP16 ? 6e-4
+           : id <= RK__CODEC_SQ4U ? 6e-3 /* an 8-bit query */
            : id <= RK__CODEC_SQ8  ? 2e-4
                                   : 1e-5;
 }
