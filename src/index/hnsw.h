@@ -4,9 +4,10 @@
  * scratch memory of one search.
  *
  * Where we differ from the paper:
- *  - Walks, in search and in build, run on 8-bit codes of the vectors (hnsw_code.c) when those keep
- * distances well enough, which is measured at build; the best candidates are scored again on the
- * vectors themselves. A hop reads a quarter of the bytes.
+ *  - Walks run on 8-bit codes of the vectors (hnsw_code.c) when those keep distances well enough,
+ * which is measured at build; the best candidates are scored again on the vectors themselves.
+ *  - With codes the ground is made of blocks, in which a node has one-bit codes of its neighbours,
+ * and is linked by clusters instead of by insertion.
  *  - Nodes are inserted by falling level, so the nodes of level L are a prefix of one list and
  * their links one plain array.
  *  - Rows with equal bytes are one node: the first is linked, the others hang on a chain. Rows with
@@ -22,11 +23,13 @@
 
 #include <stdatomic.h>
 
+#include "index/bits.h"
 #include "index/index_private.h"
 
 #define RK__HNSW_LEVELS_MAX 16u /* levels above the ground */
 #define RK__HNSW_EXPANDED   (UINT32_C(1) << 31)
 #define RK__HNSW_SLOTS      32u
+#define RK__VOUCHED         512u
 
 typedef _Atomic(uint32_t) rk__link; /* relaxed: a reader may see a list half old, half new; every
                                        number in it is a node */
@@ -40,16 +43,36 @@ typedef struct rk__hnsw_level {
     const uint32_t *node_rows; /* NULL: a node is a row */
 } rk__hnsw_level;
 
-/* The 8-bit codes: code = round((x - mean) / scale), x divided by its norm for COSINE. mean is zero
- * for IP. */
+/* The 8-bit codes: code = round(P(x - mean) / scale), P the rotation, x divided by its norm for
+ * COSINE. mean is zero for IP. */
 typedef struct rk__hnsw_codes {
     const int8_t *data; /* rows * stride, 64-byte aligned; NULL: walk on the vectors */
     size_t stride;      /* multiple of 64 */
-    size_t n;           /* components padded to a multiple of 32 */
-    const float *mean;  /* dim */
+    size_t n;           /* components of the rotated vector, a multiple of 64 */
+    rk__rotation rotation;
+    const float *mean; /* dim */
     float scale;
     bool complete; /* every row has a code: none is NaN or infinite */
 } rk__hnsw_codes;
+
+/*
+ * The ground as blocks: all that a hop needs of a node lies together, 64-byte aligned:
+ *
+ *   own 8-bit code | per 32 neighbours: 32 f32 add, 32 f32 mul, 32 u32 rows, one-bit codes (bits.h)
+ *
+ * The one-bit codes are relative to the node's own code, in units of the 8-bit code. Codes and
+ * ground links then live here: codes.data and levels[0].links point into the first block.
+ */
+typedef struct rk__hnsw_blocks {
+    uint8_t *data;  /* NULL: none */
+    size_t stride;  /* bytes from block to block */
+    size_t group;   /* bytes of 32 neighbours */
+    uint32_t width; /* neighbours, a multiple of 32 */
+} rk__hnsw_blocks;
+
+#define RK__BLOCK_MUL   128u /* within a group of 32 neighbours */
+#define RK__BLOCK_LINKS 256u
+#define RK__BLOCK_BITS  384u
 
 typedef struct rk__hnsw_scratch rk__hnsw_scratch;
 
@@ -61,9 +84,10 @@ typedef struct rk__hnsw {
     uint32_t entry; /* row to start from when there are no levels above; RK__NO_ROW: empty graph */
     rk__hnsw_level levels[RK__HNSW_LEVELS_MAX + 1]; /* [0] is the ground */
     rk__hnsw_codes codes;
+    rk__hnsw_blocks blocks;
     const uint32_t *chain; /* next row with equal bytes, above its own number; NULL: no such rows */
-    void
-        *owned[6]; /* ground links, upper links, upper rows, codes, mean, chain; NULL when mapped */
+    void *owned[7]; /* ground links, upper links, upper rows, codes, mean, chain, blocks; NULL when
+                       mapped */
     uint32_t
         image_head[6 + RK__HNSW_LEVELS_MAX]; /* header section of the image, see hnsw_image.c */
     _Atomic(rk__hnsw_scratch *) slots[RK__HNSW_SLOTS]; /* idle scratch memory */
@@ -95,9 +119,14 @@ struct rk__hnsw_scratch {
     uint32_t *nodes; /* one list of links */
     uint32_t *rows_of;
     float *keys;
-    int16_t *query; /* walk on codes */
-    int16_t *other; /* build: a second row as query */
-    float *f32;     /* one row as f32 */
+    int16_t *query;                /* walk on codes */
+    int16_t *other;                /* build: a second row as query */
+    float *f32;                    /* one row as f32 */
+    float *rotated;                /* the query of a search, rotated */
+    float largest;                 /* its largest component in units of the code */
+    uint8_t *lut;                  /* blocks: tables of the query */
+    int8_t *code;                  /* blocks: its 8-bit code */
+    rk__cand vouched[RK__VOUCHED]; /* blocks: best estimates of nodes in the pool, by node number */
 };
 
 /* What scores nodes in a walk: codes or the rows themselves. */
@@ -132,6 +161,39 @@ uint32_t rk__hnsw_descend(const rk__walker *walker, const rk__hnsw_level *level,
 void rk__hnsw_walk(const rk__hnsw *graph, const rk__walker *walker, const rk__hnsw_level *level,
                    const uint32_t *entries, size_t n, const rk_bitset *filter,
                    rk__hnsw_scratch *scratch);
+
+#define RK__TOUCHED_MAX 32768u
+
+/* True when the bit was clear. */
+static inline bool
+rk__visit(rk__hnsw_scratch *s, uint32_t node)
+{
+    uint64_t *word = &s->visited[node >> 6];
+    uint64_t bit = UINT64_C(1) << (node & 63);
+
+    if (*word & bit) {
+        return false;
+    }
+    *word |= bit;
+    if (s->n_touched < RK__TOUCHED_MAX) {
+        s->touched[s->n_touched] = node;
+    }
+    s->n_touched++;
+    return true;
+}
+
+static inline void
+rk__clear_visited(rk__hnsw_scratch *s)
+{
+    if (s->n_touched > RK__TOUCHED_MAX) {
+        memset(s->visited, 0, (s->rows + 63) / 64 * sizeof(*s->visited));
+    } else {
+        for (size_t i = 0; i < s->n_touched; i++) {
+            s->visited[s->touched[i] >> 6] = 0;
+        }
+    }
+    s->n_touched = 0;
+}
 
 static inline bool
 rk__pool_insert(rk__pool *pool, float key, uint32_t node, uint32_t *at)
@@ -181,6 +243,18 @@ rk__chain_next(const rk__hnsw *graph, size_t rows, uint32_t row)
     return next > row && next < rows ? next : RK__NO_ROW;
 }
 
+/* Whether |row| or a row chained to it passes. */
+static inline bool
+rk__hnsw_passes(const rk__hnsw *graph, size_t rows, const rk_bitset *filter, uint32_t row)
+{
+    for (; row != RK__NO_ROW; row = rk__chain_next(graph, rows, row)) {
+        if (rk_bitset_get(filter, row)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- hnsw_code.c ---- */
 
 /* Decides whether codes are good enough and makes them; rows with a set bit in |skip|
@@ -189,8 +263,39 @@ rk__chain_next(const rk__hnsw *graph, size_t rows, uint32_t row)
 RK_MUST_CHECK rk_code rk__hnsw_encode(rk_index *index, rk__hnsw *graph,
                                       const rk_build_options *options, const rk_bitset *skip,
                                       rk_err *err);
+/* Fills f32, rotated, largest and query of the scratch; false when it cannot be coded. */
 bool rk__hnsw_encode_query(const rk__hnsw_codes *codes, const rk__space *space,
-                           const rk__query *query, float *f32, int16_t *out);
+                           const rk__query *query, rk__hnsw_scratch *s);
+rk__rotation rk__hnsw_rotation(uint32_t dim);
+
+/* ---- hnsw_cluster.c ---- */
+
+/* Links the ground of |n| nodes by clusters; needs codes. */
+RK_MUST_CHECK rk_code rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options,
+                                              const uint32_t *nodes, uint32_t n, rk_err *err);
+/* Bytes it takes while it runs. */
+uint64_t rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows);
+
+/* ---- hnsw_block.c ---- */
+
+/* Ground neighbours of a graph in blocks: one group of 32 up to M 32, two up to 64 ... */
+static inline uint32_t
+rk__hnsw_width(uint32_t m)
+{
+    return (m + RK__BITS_ROWS - 1) / RK__BITS_ROWS * RK__BITS_ROWS;
+}
+
+rk__hnsw_blocks rk__hnsw_blocks_of(uint32_t padded, uint32_t width);
+/* Moves codes and ground links into blocks, when there are codes. */
+RK_MUST_CHECK rk_code rk__hnsw_make_blocks(rk_index *index, const rk_build_options *options,
+                                           rk_err *err);
+/* Points codes and ground links into the blocks. */
+void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
+/* rk__hnsw_walk() over blocks from one row, with the query that the scratch holds: fills
+ * scratch->results (its cap is set) with the nearest passing nodes among those popped, while the
+ * pool holds as many estimates as its cap. */
+void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
+                          const rk_bitset *filter, rk__hnsw_scratch *s);
 
 /* ---- hnsw_build.c, hnsw_search.c, hnsw_image.c ---- */
 

@@ -4,7 +4,9 @@
  *
  * Steps: set aside rows that cannot be compared (NaN, infinity) and chain rows with equal bytes;
  * make codes; draw levels; insert nodes, upper ones first, in chunks over the caller's threads;
- * make every node reachable from the entry.
+ * make every node reachable from the entry; lay the ground out in blocks (hnsw_block.c). Where
+ * there are codes, only upper nodes are inserted, and the ground is linked by clusters
+ * (hnsw_cluster.c); except for IP among vectors of unequal length.
  *
  * An insertion walks down to the node's level, finds the ef_construction nearest at each level,
  * keeps a diverse set of them (algorithm 4 of the paper) and links back. Readers take no lock:
@@ -25,6 +27,7 @@
 #define STRIPES       65536u
 #define REPAIR_EF     64u
 #define REPAIR_ROUNDS 3u
+#define NORM_SPREAD   1.1 /* squared lengths that differ by less are taken for equal */
 
 typedef struct hnsw_build {
     rk_index *index;
@@ -34,6 +37,8 @@ typedef struct hnsw_build {
     uint8_t *levels; /* per row */
     uint32_t *order; /* rows in order of insertion */
     uint32_t n_nodes;
+    uint32_t n_inserted; /* nodes linked by insertion: all, or the upper ones */
+    bool by_cluster;     /* the ground is linked by clusters */
     _Atomic(uint8_t) *stripes;
     _Atomic(bool) out_of_memory;
     _Atomic(bool) cancelled;
@@ -196,7 +201,7 @@ alloc_links(hnsw_build *b, rk_err *err)
 {
     rk__hnsw *graph = b->graph;
     size_t rows = b->index->space.rows;
-    uint32_t cap0 = graph->M * 2;
+    uint32_t cap0 = graph->codes.data ? rk__hnsw_width(graph->M) : graph->M * 2;
     uint32_t stride0 = (cap0 + 15) / 16 * 16;
     uint64_t upper = 0;
 
@@ -399,7 +404,7 @@ insert_node(hnsw_build *b, uint32_t at, rk__hnsw_scratch *s)
     for (uint32_t l = graph->n_levels; l > level; l--) {
         from = rk__hnsw_descend(&query, &graph->levels[l], from, s);
     }
-    for (uint32_t l = RK_MIN(level, graph->n_levels) + 1; l-- > 0;) {
+    for (uint32_t l = RK_MIN(level, graph->n_levels) + 1; l-- > (b->by_cluster ? 1u : 0u);) {
         const rk__hnsw_level *here = &graph->levels[l];
         uint32_t node = l > 0 ? at : row;
         entries[0] = l > 0 ? from : graph->n_upper > 0 ? b->order[from] : graph->entry;
@@ -417,7 +422,7 @@ insert_chunk(void *arg, size_t chunk)
 {
     hnsw_build *b = arg;
     size_t from = chunk * CHUNK + 1; /* the first node is in place already */
-    size_t to = RK_MIN(from + CHUNK, (size_t)b->n_nodes);
+    size_t to = RK_MIN(from + CHUNK, (size_t)b->n_inserted);
 
     if (rk__cancelled(b->options)) {
         atomic_store(&b->cancelled, true);
@@ -435,7 +440,7 @@ insert_chunk(void *arg, size_t chunk)
         insert_node(b, (uint32_t)i, s);
     }
     rk__hnsw_scratch_give(b->graph, s);
-    if (b->options->rows_done) {
+    if (b->options->rows_done && !b->by_cluster) {
         atomic_fetch_add(b->options->rows_done, to - from);
     }
 }
@@ -544,6 +549,32 @@ temporary_bytes(size_t rows)
     return (uint64_t)rows * (sizeof(uint32_t) * 2 + sizeof(row_hash) + 1) + rows / 4 + STRIPES;
 }
 
+/* Clusters compare codes by L2, which is the order of IP only among vectors of equal length. */
+static bool
+links_by_cluster(const hnsw_build *b)
+{
+    const rk__hnsw_codes *codes = &b->graph->codes;
+    double least = INFINITY;
+    double most = 0;
+
+    if (!codes->data) {
+        return false;
+    }
+    if (b->index->space.metric != RK_METRIC_IP) {
+        return true;
+    }
+    for (uint32_t i = 0; i < b->n_nodes; i++) {
+        const int8_t *code = codes->data + (size_t)b->order[i] * codes->stride;
+        int32_t norm = 0;
+        for (size_t d = 0; d < codes->n; d++) {
+            norm += code[d] * code[d];
+        }
+        least = RK_MIN(least, (double)norm);
+        most = RK_MAX(most, (double)norm);
+    }
+    return most < least * NORM_SPREAD;
+}
+
 static rk_code
 build_graph(hnsw_build *b, rk_err *err)
 {
@@ -561,9 +592,11 @@ build_graph(hnsw_build *b, rk_err *err)
     RK_RET(chain_equal_rows(b, err));
     draw_levels(b);
     RK_RET(alloc_links(b, err));
-    if (b->n_nodes > 1) {
-        rk__parallel_run(b->options->parallel, (b->n_nodes - 1 + CHUNK - 1) / CHUNK, insert_chunk,
-                         b);
+    b->by_cluster = links_by_cluster(b);
+    b->n_inserted = b->by_cluster ? b->graph->n_upper : b->n_nodes;
+    if (b->n_inserted > 1) {
+        rk__parallel_run(b->options->parallel, (b->n_inserted - 1 + CHUNK - 1) / CHUNK,
+                         insert_chunk, b);
     }
     if (atomic_load(&b->cancelled)) {
         return rk_fail(err, RK_ECANCELLED, "HNSW build cancelled");
@@ -571,7 +604,15 @@ build_graph(hnsw_build *b, rk_err *err)
     if (atomic_load(&b->out_of_memory)) {
         return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the scratch space of a thread");
     }
+    if (b->by_cluster) {
+        uint64_t bytes = rk__hnsw_cluster_bytes(b->graph, rows);
+        RK_RET(rk__index_reserve(b->index, bytes, "HNSW clusters", err));
+        rk_code code = rk__hnsw_cluster_ground(b->index, b->options, b->order, b->n_nodes, err);
+        rk__index_release(b->index, bytes);
+        RK_RET(code);
+    }
     RK_RET(make_reachable(b, err));
+    RK_RET(rk__hnsw_make_blocks(b->index, b->options, err));
     rk__hnsw_seal(b->graph);
     if (b->options->rows_done) {
         atomic_store(b->options->rows_done, rows);

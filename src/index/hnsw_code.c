@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 8-bit codes for walking: code = round((x - mean) / scale) with one scale for all rows, so that
- * distances between codes are exact integers and need no per-row correction. COSINE codes the
- * normalised vector and walks by L2, IP keeps the mean at zero.
+ * 8-bit codes for walking: code = round(P(x - mean) / scale), P a random rotation that spreads a
+ * vector evenly over its components, with one scale for all rows, so that distances between codes
+ * are exact integers and need no per-row correction. COSINE codes the normalised vector and walks
+ * by L2, IP keeps the mean at zero.
  *
  * Whether that is good enough is measured: with error scale/sqrt(12) per component on both sides, a
  * distance d is seen with a relative error of about sqrt(8) * (scale / sqrt(12)) / d; it must stay
@@ -14,14 +15,16 @@
 
 #include "index/hnsw.h"
 
-#define ERROR_MAX 0.04
-#define SAMPLE    512u
-#define CHUNK     4096u
+#define ERROR_MAX     0.04
+#define SAMPLE        512u
+#define CHUNK         4096u
+#define ROTATION_SEED UINT64_C(0x5265644b697465) /* part of the image format */
 
 typedef struct encode_job {
     const rk_index *index;
     const rk_bitset *skip;
     float *mean;
+    rk__rotation rotation;
     float scale;
     int8_t *out;
     size_t stride;
@@ -29,7 +32,7 @@ typedef struct encode_job {
     const rk_build_options *options;
 } encode_job;
 
-/* The vector that is coded, before the mean is taken off. */
+/* The vector that is coded, before the mean is taken off and before the rotation. */
 static void
 source_row(const rk__space *space, size_t row, float *out)
 {
@@ -70,19 +73,33 @@ sample_mean(const rk_index *index, const rk_bitset *skip, float *mean)
     return ok;
 }
 
+/* The rotated row; |buffer| has dim components. */
+static void
+rotated_row(const encode_job *job, size_t row, float *buffer, float *out)
+{
+    const rk__space *space = &job->index->space;
+
+    source_row(space, row, buffer);
+    for (size_t i = 0; i < space->dim; i++) {
+        buffer[i] -= job->mean[i];
+    }
+    rk__rotate(&job->rotation, buffer, out);
+}
+
 static void
 max_chunk(void *arg, size_t chunk)
 {
     encode_job *job = arg;
     const rk__space *space = &job->index->space;
-    float *row = rk_alloc(space->dim * sizeof(float));
+    size_t padded = job->rotation.padded;
+    float *row = rk_alloc_aligned(64, 2 * padded * sizeof(float));
     float max = row ? 0 : NAN; /* NaN: out of memory */
 
     for (size_t r = chunk * CHUNK; row && r < RK_MIN((chunk + 1) * CHUNK, space->rows); r++) {
         if (!rk_bitset_get(job->skip, r)) {
-            source_row(space, r, row);
-            for (size_t i = 0; i < space->dim; i++) {
-                float v = fabsf(row[i] - job->mean[i]);
+            rotated_row(job, r, row + padded, row);
+            for (size_t i = 0; i < padded; i++) {
+                float v = fabsf(row[i]);
                 max = v > max ? v : max;
             }
         }
@@ -97,7 +114,8 @@ encode_chunk(void *arg, size_t chunk)
     encode_job *job = arg;
     const rk__space *space = &job->index->space;
     float inverse = job->scale > 0 ? 1.0f / job->scale : 0;
-    float *row = rk_alloc(space->dim * sizeof(float));
+    size_t padded = job->rotation.padded;
+    float *row = rk_alloc_aligned(64, 2 * padded * sizeof(float));
 
     if (!row) {
         job->chunk_max[chunk] = NAN;
@@ -109,9 +127,9 @@ encode_chunk(void *arg, size_t chunk)
         if (rk_bitset_get(job->skip, r)) {
             continue;
         }
-        source_row(space, r, row);
-        for (size_t i = 0; i < space->dim; i++) {
-            float v = (row[i] - job->mean[i]) * inverse;
+        rotated_row(job, r, row + padded, row);
+        for (size_t i = 0; i < padded; i++) {
+            float v = row[i] * inverse;
             v = v > 127 ? 127 : v < -127 ? -127 : v;
             code[i] = (int8_t)lrintf(v);
         }
@@ -183,7 +201,8 @@ rk__hnsw_encode(rk_index *index, rk__hnsw *graph, const rk_build_options *option
     if (space->type == RK_VEC_BINARY || space->type == RK_VEC_I8 || space->rows == 0) {
         return RK_OK;
     }
-    job.stride = ((size_t)space->dim + 63) / 64 * 64;
+    job.rotation = rk__rotation_of(space->dim, ROTATION_SEED);
+    job.stride = job.rotation.padded;
     RK_RET(rk__index_reserve(index, space->rows * job.stride + space->dim * sizeof(float),
                              "HNSW codes", err));
     job.mean = rk_alloc_zero(space->dim, sizeof(float));
@@ -225,7 +244,8 @@ rk__hnsw_encode(rk_index *index, rk__hnsw *graph, const rk_build_options *option
     graph->owned[4] = job.mean;
     graph->codes = (rk__hnsw_codes){.data = job.out,
                                     .stride = job.stride,
-                                    .n = ((size_t)space->dim + 31) / 32 * 32,
+                                    .n = job.stride,
+                                    .rotation = job.rotation,
                                     .mean = job.mean,
                                     .scale = job.scale,
                                     .complete = rk_bitset_count(skip) == 0};
@@ -250,24 +270,37 @@ query_limit(size_t n, bool ip)
     return (float)RK_MIN(limit, 16000.0);
 }
 
+rk__rotation
+rk__hnsw_rotation(uint32_t dim)
+{
+    return rk__rotation_of(dim, ROTATION_SEED);
+}
+
 bool
 rk__hnsw_encode_query(const rk__hnsw_codes *codes, const rk__space *space, const rk__query *query,
-                      float *f32, int16_t *out)
+                      rk__hnsw_scratch *s)
 {
     bool ip = space->metric == RK_METRIC_IP;
     float limit = query_limit(codes->n, ip);
     float inverse = 1.0f / codes->scale;
     float largest = 0;
 
-    rk__row_to_f32(space->type, space->dim, query->data, f32);
+    rk__row_to_f32(space->type, space->dim, query->data, s->f32);
     for (size_t i = 0; i < space->dim; i++) {
-        f32[i] = space->metric == RK_METRIC_COSINE ? f32[i] * query->inv_norm - codes->mean[i]
-                                                   : f32[i] - codes->mean[i];
-        if (!isfinite(f32[i])) {
+        s->f32[i] = space->metric == RK_METRIC_COSINE ? s->f32[i] * query->inv_norm - codes->mean[i]
+                                                      : s->f32[i] - codes->mean[i];
+        if (!isfinite(s->f32[i])) {
             return false;
         }
-        largest = RK_MAX(largest, fabsf(f32[i]));
     }
+    rk__rotate(&codes->rotation, s->f32, s->rotated);
+    for (size_t i = 0; i < codes->n; i++) {
+        largest = RK_MAX(largest, fabsf(s->rotated[i]));
+    }
+    if (!isfinite(largest) || !isfinite(largest * inverse)) {
+        return false;
+    }
+    s->largest = largest * inverse;
     if (ip) { /* only the order matters: the query has a scale of its own, finer than that of the
                  rows */
         inverse = largest > 0 ? RK_MIN(limit, 2047.0f) / largest : 0;
@@ -275,11 +308,10 @@ rk__hnsw_encode_query(const rk__hnsw_codes *codes, const rk__space *space, const
             return false;
         }
     }
-    for (size_t i = 0; i < space->dim; i++) {
-        float v = f32[i] * inverse;
+    for (size_t i = 0; i < codes->n; i++) {
+        float v = s->rotated[i] * inverse;
         v = v > limit ? limit : v < -limit ? -limit : v;
-        out[i] = (int16_t)lrintf(v);
+        s->query[i] = (int16_t)lrintf(v);
     }
-    memset(out + space->dim, 0, (codes->n - space->dim) * sizeof(*out));
     return true;
 }

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The graph on disk: its arrays as they lie in memory, used mapped. Sections:
+ * The graph on disk: its arrays as they lie in memory, used mapped. Sections, see docs/formats.md:
  *
- *   1  inverse norms (COSINE)
- *   10 header: u32 M, ef_construction, n_levels, entry row, flags (1: codes, 2: chains, 4: every
- * row has a code), f32 scale, then 16 u32 node counts of levels 1..16 11 ground links, u32, rows *
- * stride, stride = 2 M rounded up to 16 12 rows of the upper nodes, u32, by falling level 13 upper
- * links, u32: for each level from 1, nodes * M 14 codes, i8, rows * (dim rounded up to 64) 15 mean,
- * f32, dim 16 chains, u32, rows
+ *   1   inverse norms (COSINE)
+ *   10  header: u32 M, ef_construction, n_levels, entry row, flags, f32 scale, then 16 u32 node
+ *       counts of levels 1..16
+ *   11  ground links, u32, rows * stride, stride = 2 M rounded up to 16; not with blocks
+ *   12  rows of the upper nodes, u32, by falling level
+ *   13  upper links, u32: for each level from 1, nodes * M
+ *   15  mean of the codes, f32, dim
+ *   16  chains, u32, rows
+ *   17  blocks, rows * stride, see hnsw.h
+ *   18  codes of a graph without blocks, i8, rows * (dim rounded up to 64)
  *
  * Sizes follow from the header and are checked; numbers of nodes and rows inside the arrays are
- * checked where they are used.
+ * checked where they are used. Section 14 held codes of vectors that were not rotated.
  */
 #include "index/hnsw.h"
 
 #define FLAG_CODES    1u
 #define FLAG_CHAINS   2u
 #define FLAG_COMPLETE 4u
+#define FLAG_BLOCKS   8u
 
 void
 rk__hnsw_seal(rk__hnsw *graph)
@@ -28,7 +33,7 @@ rk__hnsw_seal(rk__hnsw *graph)
     head[2] = graph->n_levels;
     head[3] = graph->entry;
     head[4] = (graph->codes.data ? FLAG_CODES : 0) | (graph->chain ? FLAG_CHAINS : 0) |
-              (graph->codes.complete ? FLAG_COMPLETE : 0);
+              (graph->codes.complete ? FLAG_COMPLETE : 0) | (graph->blocks.data ? FLAG_BLOCKS : 0);
     memcpy(&head[5], &graph->codes.scale, sizeof(float));
     for (uint32_t l = 1; l <= RK__HNSW_LEVELS_MAX; l++) {
         head[5 + l] = graph->levels[l].nodes;
@@ -47,14 +52,20 @@ rk__hnsw_sections(const rk_index *index, rk__sections *out)
     }
     rk__norms_section(index, out);
     rk__sections_add(out, 10, graph->image_head, sizeof(graph->image_head));
-    rk__sections_add(out, 11, (const void *)(uintptr_t)graph->levels[0].links,
-                     (uint64_t)rows * graph->levels[0].stride * sizeof(uint32_t));
+    if (graph->blocks.data) {
+        rk__sections_add(out, 17, graph->blocks.data, (uint64_t)rows * graph->blocks.stride);
+    } else {
+        rk__sections_add(out, 11, (const void *)(uintptr_t)graph->levels[0].links,
+                         (uint64_t)rows * graph->levels[0].stride * sizeof(uint32_t));
+    }
     rk__sections_add(out, 12, graph->levels[1].node_rows,
                      (uint64_t)graph->n_upper * sizeof(uint32_t));
     rk__sections_add(out, 13, (const void *)(uintptr_t)graph->levels[1].links,
                      upper * sizeof(uint32_t));
     if (graph->codes.data) {
-        rk__sections_add(out, 14, graph->codes.data, (uint64_t)rows * graph->codes.stride);
+        if (!graph->blocks.data) {
+            rk__sections_add(out, 18, graph->codes.data, (uint64_t)rows * graph->codes.stride);
+        }
         rk__sections_add(out, 15, graph->codes.mean, (uint64_t)index->space.dim * sizeof(float));
     }
     if (graph->chain) {
@@ -95,13 +106,16 @@ open_codes(rk_index *index, rk__hnsw *graph, const rk__sections *sections, const
            rk_err *err)
 {
     size_t rows = index->space.rows;
-    size_t stride = ((size_t)index->space.dim + 63) / 64 * 64;
+    rk__rotation rotation = rk__hnsw_rotation(index->space.dim);
+    size_t stride = rotation.padded;
     const void *data = NULL;
     const void *mean = NULL;
     float scale = 0;
 
     memcpy(&scale, &head[5], sizeof(scale));
-    RK_RET(rk__sections_get(sections, 14, (uint64_t)rows * stride, &data, NULL, err));
+    if (!(head[4] & FLAG_BLOCKS)) {
+        RK_RET(rk__sections_get(sections, 18, (uint64_t)rows * stride, &data, NULL, err));
+    }
     RK_RET(rk__sections_get(sections, 15, (uint64_t)index->space.dim * sizeof(float), &mean, NULL,
                             err));
     if (!(scale > 0 && isfinite(scale) && isfinite(1 / scale)) ||
@@ -110,10 +124,27 @@ open_codes(rk_index *index, rk__hnsw *graph, const rk__sections *sections, const
     }
     graph->codes = (rk__hnsw_codes){.data = data,
                                     .stride = stride,
-                                    .n = ((size_t)index->space.dim + 31) / 32 * 32,
+                                    .n = stride,
+                                    .rotation = rotation,
                                     .mean = mean,
                                     .scale = scale,
                                     .complete = (head[4] & FLAG_COMPLETE) != 0};
+    return RK_OK;
+}
+
+static rk_code
+open_blocks(rk_index *index, rk__hnsw *graph, const rk__sections *sections, rk_err *err)
+{
+    size_t rows = index->space.rows;
+    const void *data = NULL;
+
+    if (!graph->codes.mean) {
+        return rk_fail(err, RK_ECORRUPT, "HNSW image: blocks without codes");
+    }
+    graph->blocks = rk__hnsw_blocks_of((uint32_t)graph->codes.n, rk__hnsw_width(graph->M));
+    RK_RET(rk__sections_get(sections, 17, (uint64_t)rows * graph->blocks.stride, &data, NULL, err));
+    /* Blocks of a mapped graph are only read. */
+    rk__hnsw_use_blocks(graph, (uint8_t *)(uintptr_t)data, rows);
     return RK_OK;
 }
 
@@ -138,8 +169,10 @@ rk__hnsw_open(rk_index *index, const rk__sections *sections, rk_err *err)
 
     uint32_t cap0 = graph->M * 2;
     uint32_t stride0 = (cap0 + 15) / 16 * 16;
-    RK_RET(rk__sections_get(sections, 11, (uint64_t)rows * stride0 * sizeof(uint32_t), &at, NULL,
-                            err));
+    if (!(head[4] & FLAG_BLOCKS)) {
+        RK_RET(rk__sections_get(sections, 11, (uint64_t)rows * stride0 * sizeof(uint32_t), &at,
+                                NULL, err));
+    }
     /* Links of a mapped graph are only read; the type is that of the build. */
     graph->levels[0] = (rk__hnsw_level){.links = (rk__link *)(uintptr_t)at,
                                         .stride = stride0,
@@ -159,6 +192,9 @@ rk__hnsw_open(rk_index *index, const rk__sections *sections, rk_err *err)
     }
     if (head[4] & FLAG_CODES) {
         RK_RET(open_codes(index, graph, sections, head, err));
+    }
+    if (head[4] & FLAG_BLOCKS) {
+        RK_RET(open_blocks(index, graph, sections, err));
     }
     if (head[4] & FLAG_CHAINS) {
         RK_RET(rk__sections_get(sections, 16, (uint64_t)rows * sizeof(uint32_t), &at, NULL, err));

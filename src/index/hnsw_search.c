@@ -56,9 +56,9 @@ scan(const rk_index *index, const rk__query *query, const rk_search_options *opt
     rk__scan(&index->space, query, 0, index->space.rows, 0, options->filter, &range, heap);
 }
 
-/* Scores the first |n| candidates exactly, with the rows chained to them; returns the largest key
- * seen. */
-static float
+/* Scores the first |n| candidates exactly, with the rows chained to them; returns how many lie
+ * beyond the radius of a range search. */
+static uint32_t
 score_candidates(const rk_index *index, const rk__query *query, const rk_search_options *options,
                  const rk__pool *found, uint32_t n, rk__hnsw_scratch *s, rk__heap *heap)
 {
@@ -66,8 +66,10 @@ score_candidates(const rk_index *index, const rk__query *query, const rk_search_
     const rk__space *space = &index->space;
     rk__range range = rk__range_of(space->metric, options);
     uint32_t width = RK_MIN(s->spare.cap, 32u);
-    float farthest = -INFINITY;
+    rk__range radius = range;
+    uint32_t beyond = 0;
 
+    radius.has_lower = false;
     for (uint32_t i = 0; i < n; i += width) {
         uint32_t m = RK_MIN(n - i, width);
         for (uint32_t j = 0; j < m; j++) {
@@ -76,7 +78,7 @@ score_candidates(const rk_index *index, const rk__query *query, const rk_search_
         rk__keys(space, query, s->rows_of, m, s->keys);
         for (uint32_t j = 0; j < m; j++) {
             uint32_t taken = 0;
-            farthest = RK_MAX(farthest, s->keys[j]);
+            beyond += range.on && !rk__in_range(&radius, s->keys[j]);
             if (rk__heap_rejects(heap, s->keys[j]) ||
                 (range.on && !rk__in_range(&range, s->keys[j]))) {
                 continue;
@@ -90,7 +92,7 @@ score_candidates(const rk_index *index, const rk__query *query, const rk_search_
             }
         }
     }
-    return farthest;
+    return beyond;
 }
 
 /* How many of the walk's candidates are scored exactly: codes misplace a row by a few ranks only.
@@ -118,6 +120,10 @@ walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, u
     }
     s->pool.cap = pool_cap;
     s->results.cap = results_cap;
+    if (graph->blocks.data) {
+        rk__hnsw_walk_blocks(graph, walker->space, entry, filter, s);
+        return;
+    }
     rk__hnsw_walk(graph, walker, &graph->levels[0], &entry, 1, filter, s);
 }
 
@@ -128,7 +134,7 @@ search_near(const rk_index *index, const rk__query *query, const rk_search_optio
             rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
-    const rk__pool *found = options->filter ? &s->results : &s->pool;
+    const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
 
     walk(graph, walker, options->filter, pool_cap, ef, s);
     (void)score_candidates(index, query, options, found,
@@ -141,14 +147,14 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
              const rk__walker *walker, uint32_t pool_cap, rk__hnsw_scratch *s, rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
-    const rk__pool *found = options->filter ? &s->results : &s->pool;
-    rk__range range = rk__range_of(index->space.metric, options);
+    const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
 
-    range.has_lower = false;
     heap->n = 0;
     walk(graph, walker, options->filter, pool_cap, pool_cap, s);
-    float farthest = score_candidates(index, query, options, found, found->n, s, heap);
-    return found->n > 0 && (heap->n == heap->cap || !rk__in_range(&range, farthest));
+    uint32_t beyond = score_candidates(index, query, options, found, found->n, s, heap);
+    /* Nodes popped on the way lie beyond as well, so blocks ask for more of them. */
+    return found->n > 0 &&
+           (heap->n == heap->cap || beyond > (graph->blocks.data ? found->n / 3 : 0u));
 }
 
 /* Scans the codes of the passing rows and scores the best exactly. */

@@ -13,7 +13,6 @@
  */
 #include "index/hnsw.h"
 
-#define TOUCHED_MAX 32768u
 #define LINES_AHEAD                                                                                \
     16u /* cache lines of a row asked for in advance; the hardware follows a longer row by itself  \
          */
@@ -37,6 +36,9 @@ scratch_free(rk__hnsw_scratch *s)
     rk_free(s->query);
     rk_free(s->other);
     rk_free(s->f32);
+    rk_free(s->rotated);
+    rk_free(s->lut);
+    rk_free(s->code);
     rk_free(s);
 }
 
@@ -52,7 +54,7 @@ scratch_new(const rk__hnsw *graph, const rk__space *space)
     }
     s->rows = space->rows;
     s->visited = rk_alloc_zero((space->rows + 63) / 64 + 1, sizeof(*s->visited));
-    s->touched = rk_alloc(TOUCHED_MAX * sizeof(*s->touched));
+    s->touched = rk_alloc(RK__TOUCHED_MAX * sizeof(*s->touched));
     s->nodes = rk_alloc(width * sizeof(*s->nodes));
     s->rows_of = rk_alloc(width * sizeof(*s->rows_of));
     s->keys = rk_alloc(width * sizeof(*s->keys));
@@ -60,8 +62,11 @@ scratch_new(const rk__hnsw *graph, const rk__space *space)
     s->query = rk_alloc_aligned(64, code_n * sizeof(*s->query));
     s->other = rk_alloc_aligned(64, code_n * sizeof(*s->other));
     s->f32 = rk_alloc((size_t)space->dim * sizeof(*s->f32) + 64);
+    s->rotated = rk_alloc_aligned(64, code_n * sizeof(*s->rotated));
+    s->lut = rk_alloc_aligned(64, rk__bits_groups((uint32_t)code_n) * 16);
+    s->code = rk_alloc_aligned(64, code_n);
     if (!s->visited || !s->touched || !s->nodes || !s->rows_of || !s->keys || !s->spare.items ||
-        !s->query || !s->other || !s->f32) {
+        !s->query || !s->other || !s->f32 || !s->rotated || !s->lut || !s->code) {
         scratch_free(s);
         return NULL;
     }
@@ -117,37 +122,6 @@ rk__hnsw_scratch_free_all(rk__hnsw *graph)
     }
 }
 
-/* True when the bit was clear. */
-static inline bool
-visit(rk__hnsw_scratch *s, uint32_t node)
-{
-    uint64_t *word = &s->visited[node >> 6];
-    uint64_t bit = UINT64_C(1) << (node & 63);
-
-    if (*word & bit) {
-        return false;
-    }
-    *word |= bit;
-    if (s->n_touched < TOUCHED_MAX) {
-        s->touched[s->n_touched] = node;
-    }
-    s->n_touched++;
-    return true;
-}
-
-static void
-clear_visited(rk__hnsw_scratch *s)
-{
-    if (s->n_touched > TOUCHED_MAX) {
-        memset(s->visited, 0, (s->rows + 63) / 64 * sizeof(*s->visited));
-    } else {
-        for (size_t i = 0; i < s->n_touched; i++) {
-            s->visited[s->touched[i] >> 6] = 0;
-        }
-    }
-    s->n_touched = 0;
-}
-
 /* ---- scoring ---- */
 
 void
@@ -186,8 +160,7 @@ rk__walker_query(rk__walker *walker, const rk__query *query, rk__hnsw_scratch *s
 {
     if (walker->codes) {
         walker->code_query = scratch->query;
-        return rk__hnsw_encode_query(walker->codes, walker->space, query, scratch->f32,
-                                     scratch->query);
+        return rk__hnsw_encode_query(walker->codes, walker->space, query, scratch);
     }
     walker->row_query = *query;
     if (walker->space->type == RK_VEC_BINARY || walker->space->type == RK_VEC_I8) {
@@ -295,7 +268,7 @@ gather(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node, rk_
         if (next >= level->nodes) {
             break;
         }
-        if (!visit(s, next)) {
+        if (!rk__visit(s, next)) {
             continue;
         }
         uint32_t row = level->node_rows ? level->node_rows[next] : next;
@@ -312,17 +285,6 @@ gather(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node, rk_
     return n;
 }
 
-static bool
-passes(const rk__hnsw *graph, size_t rows, const rk_bitset *filter, uint32_t row)
-{
-    for (; row != RK__NO_ROW; row = rk__chain_next(graph, rows, row)) {
-        if (rk_bitset_get(filter, row)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Puts the scored nodes among the candidates; returns the lowest place taken, or UINT32_MAX. */
 static uint32_t
 take_scored(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter,
@@ -335,7 +297,7 @@ take_scored(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *fi
         float key = s->keys[i];
         if (filter &&
             (s->results.n < s->results.cap || key < s->results.items[s->results.n - 1].key) &&
-            passes(graph, walker->space->rows, filter, s->rows_of[i])) {
+            rk__hnsw_passes(graph, walker->space->rows, filter, s->rows_of[i])) {
             (void)rk__pool_insert(&s->results, key, s->nodes[i], &at);
         }
         if (key == key && rk__pool_insert(&s->pool, key, s->nodes[i], &at)) {
@@ -357,7 +319,7 @@ rk__hnsw_walk(const rk__hnsw *graph, const rk__walker *walker, const rk__hnsw_le
     for (size_t i = 0; i < n_entries; i++) {
         uint32_t row = entries[i] < level->nodes && level->node_rows ? level->node_rows[entries[i]]
                                                                      : entries[i];
-        if (entries[i] < level->nodes && row < walker->space->rows && visit(s, entries[i])) {
+        if (entries[i] < level->nodes && row < walker->space->rows && rk__visit(s, entries[i])) {
             s->nodes[0] = entries[i];
             s->rows_of[0] = row;
             rk__walker_keys(walker, s->rows_of, 1, s->keys);
@@ -387,5 +349,5 @@ rk__hnsw_walk(const rk__hnsw *graph, const rk__walker *walker, const rk__hnsw_le
     for (uint32_t i = 0; i < s->pool.n; i++) {
         s->pool.items[i].node &= ~RK__HNSW_EXPANDED;
     }
-    clear_visited(s);
+    rk__clear_visited(s);
 }

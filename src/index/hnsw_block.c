@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ground as blocks, and the walk over them.
+ *
+ * A hop of the walk touches one block, in order: the node's own 8-bit code gives its distance to
+ * the query, as good as the final score but for a few ranks; with it one pass of table look-ups
+ * estimates the distances of 32 neighbours from their one-bit codes, relative to the node. Those
+ * under the worst of the pool go in, by estimate. So the candidates of the walk are estimates, and
+ * its results are the popped nodes by their own codes. This is the walk of SymphonyQG (Gou et al.,
+ * SIGMOD 2025, sections 3 and 4), with an 8-bit code in place of the vector.
+ *
+ * A node may be in the pool several times, once for each neighbour that vouches for it with a
+ * better estimate than the ones before: the best estimate decides when it is popped, which corrects
+ * single bad ones. It is popped once. The estimates of nodes in the pool are remembered, in a table
+ * that forgets on collision, so that equal estimates of one node do not crowd out others.
+ *
+ * The blocks of the next candidates are asked for while the present one is scored. Numbers of an
+ * edited image are harmless: rows are compared with the row count, and a factor that is no number
+ * makes an estimate that is never under the bound.
+ */
+#include "index/hnsw.h"
+#include "index/hnsw_tile.h"
+
+#define CHUNK          1024u
+#define PREFETCH_BYTES 2048u /* of a block asked for in advance; the rest is read in order */
+
+/* ---- layout ---- */
+
+rk__hnsw_blocks
+rk__hnsw_blocks_of(uint32_t padded, uint32_t width)
+{
+    size_t group = RK__BLOCK_BITS + rk__bits_block_bytes(padded);
+
+    return (rk__hnsw_blocks){
+        .stride = padded + group * (width / RK__BITS_ROWS), .group = group, .width = width};
+}
+
+void
+rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows)
+{
+    rk__hnsw_blocks *blocks = &graph->blocks;
+    uint8_t *links = data + graph->codes.n + RK__BLOCK_LINKS;
+
+    blocks->data = data;
+    graph->codes.data = (const int8_t *)data;
+    graph->codes.stride = blocks->stride;
+    graph->levels[0] = (rk__hnsw_level){.links = (rk__link *)(void *)links,
+                                        .stride = (uint32_t)(blocks->stride / sizeof(uint32_t)),
+                                        .cap = RK__BITS_ROWS,
+                                        .nodes = (uint32_t)rows};
+}
+
+/* ---- making ---- */
+
+typedef struct block_job {
+    const rk_index *index;
+    const rk__hnsw *graph;
+    rk__hnsw_blocks blocks;
+    uint8_t *data;
+    _Atomic(bool) *failed;
+    const rk_build_options *options;
+} block_job;
+
+static void
+make_block(const block_job *job, size_t row, float *own, float *other, uint8_t *signs)
+{
+    const rk__hnsw_codes *codes = &job->graph->codes;
+    const rk__hnsw_level *ground = &job->graph->levels[0];
+    const rk__link *links = ground->links + row * ground->stride;
+    uint8_t *block = job->data + row * job->blocks.stride;
+    rk_metric metric = job->index->space.metric == RK_METRIC_IP ? RK_METRIC_IP : RK_METRIC_L2;
+    bool ended = false;
+
+    memcpy(block, codes->data + row * codes->stride, codes->n);
+    rk__tile_widen(codes->data + row * codes->stride, codes->n, own);
+    for (uint32_t i = 0; i < job->blocks.width; i++) {
+        uint8_t *group = block + codes->n + i / RK__BITS_ROWS * job->blocks.group;
+        uint32_t slot = i % RK__BITS_ROWS;
+        uint32_t next = i < ground->cap && !ended ? rk__link_get(&links[i]) : RK__NO_ROW;
+        float add = INFINITY;
+        float mul = 0;
+
+        ended = next >= ground->nodes;
+        if (slot == 0) {
+            memset(group + RK__BLOCK_BITS, 0, job->blocks.group - RK__BLOCK_BITS);
+        }
+        if (!ended) {
+            rk__tile_widen(codes->data + (size_t)next * codes->stride, codes->n, other);
+            rk__bits_encode(metric, other, own, (uint32_t)codes->n, signs, &add, &mul);
+            rk__bits_place(signs, (uint32_t)codes->n, slot, group + RK__BLOCK_BITS);
+        }
+        ((float *)(void *)group)[slot] = add;
+        ((float *)(void *)(group + RK__BLOCK_MUL))[slot] = mul;
+        ((uint32_t *)(void *)(group + RK__BLOCK_LINKS))[slot] = ended ? RK__NO_ROW : next;
+    }
+}
+
+static void
+make_chunk(void *arg, size_t chunk)
+{
+    const block_job *job = arg;
+    size_t n = job->graph->codes.n;
+    size_t rows = job->index->space.rows;
+    float *own = rk_alloc_aligned(64, n * 2 * sizeof(float) + n / 8);
+
+    if (!own) {
+        atomic_store(job->failed, true);
+        return;
+    }
+    for (size_t r = chunk * CHUNK; r < RK_MIN((chunk + 1) * CHUNK, rows); r++) {
+        make_block(job, r, own, own + n, (uint8_t *)(own + 2 * n));
+    }
+    rk_free(own);
+}
+
+rk_code
+rk__hnsw_make_blocks(rk_index *index, const rk_build_options *options, rk_err *err)
+{
+    rk__hnsw *graph = index->impl;
+    size_t rows = index->space.rows;
+    _Atomic(bool) failed = false;
+    block_job job = {.index = index, .graph = graph, .failed = &failed, .options = options};
+    size_t before = rows * (graph->codes.stride + graph->levels[0].stride * sizeof(uint32_t));
+
+    if (!graph->codes.data || rows == 0) {
+        return RK_OK;
+    }
+    job.blocks = rk__hnsw_blocks_of((uint32_t)graph->codes.n, rk__hnsw_width(graph->M));
+    RK_RET(rk__index_reserve(index, (uint64_t)rows * job.blocks.stride, "HNSW blocks", err));
+    job.data = rk__alloc_huge(rows * job.blocks.stride);
+    graph->owned[6] = job.data;
+    if (!job.data) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for %zu blocks of %zu bytes", rows,
+                       job.blocks.stride);
+    }
+    rk__parallel_run(options->parallel, (rows + CHUNK - 1) / CHUNK, make_chunk, &job);
+    if (failed) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the rows of a block");
+    }
+    graph->blocks = job.blocks;
+    rk__hnsw_use_blocks(graph, job.data, rows);
+    rk_free(graph->owned[0]);
+    rk_free(graph->owned[3]);
+    graph->owned[0] = NULL;
+    graph->owned[3] = NULL;
+    rk__index_release(index, before);
+    return RK_OK;
+}
+
+/* ---- walking ---- */
+
+typedef struct block_query {
+    rk__bits_query bits;
+    rk__scan32_fn scan32;
+    rk__dist_fn dist; /* NULL: through code4, the query is too large for 8 bits */
+    rk__code4_fn code4;
+    const void *code;
+    float unit; /* of a code distance, in units of the estimates; negative for IP */
+} block_query;
+
+static block_query
+query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
+{
+    const rk__kernels *kernels = rk__kernels_get();
+    const rk__hnsw_codes *codes = &graph->codes;
+    bool ip = space->metric == RK_METRIC_IP;
+    block_query q = {.scan32 = kernels->scan32, .bits.lut = s->lut, .unit = ip ? -1.0f : 1.0f};
+    float inverse = 1.0f / codes->scale;
+
+    for (size_t i = 0; i < codes->n; i++) {
+        s->rotated[i] *= inverse;
+    }
+    rk__bits_query_init(&q.bits, s->rotated, (uint32_t)codes->n);
+    if (!ip && s->largest > 127.0f) {
+        q.code4 = kernels->code_l2x4;
+        q.code = s->query;
+        return q;
+    }
+    if (ip) {
+        inverse = s->largest > 0 ? 127.0f / s->largest : 0;
+        q.unit = s->largest > 0 ? -s->largest / 127.0f : -1.0f;
+    } else {
+        inverse = 1;
+    }
+    for (size_t i = 0; i < codes->n; i++) {
+        s->code[i] = (int8_t)lrintf(s->rotated[i] * inverse);
+    }
+    q.dist = ip ? kernels->dense[RK__I8].ip : kernels->dense[RK__I8].l2;
+    q.code = s->code;
+    return q;
+}
+
+static inline float
+own_key(const block_query *q, const uint8_t *block, size_t n)
+{
+    if (RK_LIKELY(q->dist)) {
+        return q->dist(q->code, block, n) * q->unit;
+    }
+    const int8_t *four[4] = {(const int8_t *)block, (const int8_t *)block, (const int8_t *)block,
+                             (const int8_t *)block};
+    int32_t dist[4];
+    q->code4(q->code, four, n, dist);
+    return (float)dist[0] * q->unit;
+}
+
+static inline void
+prefetch_block(const rk__hnsw_blocks *blocks, uint32_t node)
+{
+    const uint8_t *at = blocks->data + (size_t)(node & ~RK__HNSW_EXPANDED) * blocks->stride;
+    size_t lines = RK_MIN(blocks->stride, (size_t)PREFETCH_BYTES);
+
+    for (size_t i = 0; i < lines; i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+
+static inline bool
+is_visited(const rk__hnsw_scratch *s, uint32_t node)
+{
+    return (s->visited[node >> 6] >> (node & 63)) & 1u;
+}
+
+/* Estimates the neighbours of a popped node and puts the promising ones into the pool; returns the
+ * lowest place taken, or UINT32_MAX. */
+static uint32_t
+scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, float key,
+           size_t rows, rk__hnsw_scratch *s)
+{
+    const uint8_t *group = block + graph->codes.n;
+    uint32_t lowest = UINT32_MAX;
+    float est[RK__BITS_ROWS];
+
+    for (uint32_t g = 0; g < graph->blocks.width;
+         g += RK__BITS_ROWS, group += graph->blocks.group) {
+        const float *factors = (const float *)(const void *)group;
+        const uint32_t *links = (const uint32_t *)(const void *)(group + RK__BLOCK_LINKS);
+        rk__pool *pool = &s->pool;
+        float below = pool->n < pool->cap ? INFINITY : pool->items[pool->n - 1].key;
+        uint32_t mask = q->scan32(
+            q->bits.lut, group + RK__BLOCK_BITS, rk__bits_groups((uint32_t)graph->codes.n), factors,
+            factors + RK__BITS_ROWS, q->bits.unit, q->bits.bias, key, below, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            uint32_t at = 0;
+            if (RK_UNLIKELY(links[i] >= rows) || is_visited(s, links[i])) {
+                continue;
+            }
+            rk__cand *before = &s->vouched[links[i] % RK__VOUCHED];
+            if (before->node == links[i] && !(est[i] < before->key)) {
+                continue;
+            }
+            if (rk__pool_insert(pool, est[i], links[i], &at)) {
+                *before = (rk__cand){est[i], links[i]};
+                lowest = RK_MIN(lowest, at);
+            }
+        }
+    }
+    return lowest;
+}
+
+/* The nearest candidate from place |*at| on that was not popped yet, its block asked for;
+ * RK__NO_ROW when there is none. */
+static uint32_t
+take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t *at)
+{
+    rk__cand *items = s->pool.items;
+
+    for (; *at < s->pool.n; (*at)++) {
+        uint32_t node = items[*at].node;
+        if (!(node & RK__HNSW_EXPANDED)) {
+            items[*at].node = node | RK__HNSW_EXPANDED;
+            if (rk__visit(s, node)) {
+                prefetch_block(blocks, node);
+                return node;
+            }
+        }
+    }
+    return RK__NO_ROW;
+}
+
+void
+rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
+                     const rk_bitset *filter, rk__hnsw_scratch *s)
+{
+    const rk__hnsw_blocks *blocks = &graph->blocks;
+    block_query q = query_of(graph, space, s);
+    rk__pool *pool = &s->pool;
+    uint32_t at = 0;
+
+    pool->n = 0;
+    s->results.n = 0;
+    memset(s->vouched, 0xff, sizeof(s->vouched));
+    if (entry < space->rows) {
+        (void)rk__pool_insert(pool, 0, entry, &at);
+    }
+    at = 0;
+    for (uint32_t node = take_next(blocks, s, &at); node != RK__NO_ROW;
+         node = take_next(blocks, s, &at)) {
+        const uint8_t *block = blocks->data + (size_t)node * blocks->stride;
+        float key = own_key(&q, block, graph->codes.n);
+        if (!filter || rk__hnsw_passes(graph, space->rows, filter, node)) {
+            uint32_t place = 0;
+            (void)rk__pool_insert(&s->results, key, node, &place);
+        }
+        uint32_t lowest = scan_block(graph, &q, block, key, space->rows, s);
+        at = RK_MIN(at, lowest);
+    }
+    rk__clear_visited(s);
+}

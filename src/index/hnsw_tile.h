@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Distances of many 8-bit codes to many others: 8 queries against 32 rows at a time, as a matrix
+ * product. 32 rows are packed by components: group g of four components is 128 bytes, four
+ * consecutive ones for each row. Queries are biased to unsigned (code + 128), so that one
+ * instruction multiplies and adds four pairs; the bias is taken out again through the row's norm.
+ *
+ * All sums are exact in 32 bits for up to 32,768 components.
+ *
+ * Pure functions over the caller's memory; any thread.
+ */
+#ifndef RK_INDEX_HNSW_TILE_H
+#define RK_INDEX_HNSW_TILE_H
+
+#include "index/index_private.h"
+
+#define RK__TILE_ROWS    32u
+#define RK__TILE_QUERIES 8u
+
+typedef struct rk__tile_result {
+    int32_t keys[RK__TILE_QUERIES]
+                [RK__TILE_ROWS];      /* squared distance - squared norm of the query */
+    uint32_t below[RK__TILE_QUERIES]; /* rows whose key is under the query's bound */
+} rk__tile_result;
+
+/* |n| is a multiple of 64. bounds are keys. */
+typedef void (*rk__tile_fn)(const uint8_t *const queries[RK__TILE_QUERIES],
+                            const int32_t bounds[RK__TILE_QUERIES], const int8_t *pack,
+                            const int32_t norms[RK__TILE_ROWS], size_t n, rk__tile_result *out);
+
+/* The fastest this CPU runs, under the same mask as the kernels. */
+rk__tile_fn rk__tile_get(void);
+
+/* Packs up to 32 rows; missing ones get a norm so large that they are never below a bound. */
+void rk__tile_pack(const int8_t *const *rows, size_t n_rows, size_t n, int8_t *pack,
+                   int32_t norms[RK__TILE_ROWS]);
+/* Biases a query and returns its squared norm. */
+int32_t rk__tile_query(const int8_t *code, size_t n, uint8_t *out);
+
+/* |n| components as floats; n is a multiple of 64, |out| 64-byte aligned. */
+void rk__tile_widen(const int8_t *code, size_t n, float *out);
+
+#endif
