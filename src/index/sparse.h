@@ -221,6 +221,10 @@ typedef struct rk__sparse_kernels {
     /* sums[i] += sum of weight_i * factor / 256, rounded down, over the runs; saturates. Returns
      * the places that have any. */
     uint64_t (*add)(const rk__sparse_run *runs, size_t n, uint16_t sums[64]);
+    /* The same for all records of a member, one after the other, into sums[64 blocks][64] and
+     * any[64 blocks]. */
+    void (*add_node)(const rk__sparse_member *member, const uint8_t *records, uint64_t record_bytes,
+                     uint16_t *sums, uint64_t *any);
     /* The places with sums[i] >= limit. */
     uint64_t (*reach)(const uint16_t sums[64], uint16_t limit);
     uint16_t (*largest)(const uint16_t sums[64]);
@@ -233,5 +237,6 @@ typedef struct rk__sparse_kernels {
 } rk__sparse_kernels;
 
 const rk__sparse_kernels *rk__sparse_kernels_get(void);
+extern const rk__sparse_kernels rk__sparse_kernels_scalar; /* the reference, for tests */
 
 #endif

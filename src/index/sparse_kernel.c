@@ -72,6 +72,21 @@ scalar_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])
     return any;
 }
 
+static void
+scalar_add_node(const rk__sparse_member *member, const uint8_t *records, uint64_t record_bytes,
+                uint16_t *sums, uint64_t *any)
+{
+    uint64_t at = member->base;
+
+    for (uint64_t blocks = member->mask; blocks && at <= record_bytes; blocks &= blocks - 1) {
+        unsigned block = (unsigned)__builtin_ctzll(blocks);
+        uint64_t mask = rk_get_u64le(records + at);
+        add_run(records + at + sizeof(mask), mask, member->factor, sums + (size_t)block * 64);
+        any[block] |= mask;
+        at += sizeof(mask) + (uint64_t)__builtin_popcountll(mask);
+    }
+}
+
 static uint64_t
 scalar_reach(const uint16_t sums[64], uint16_t limit)
 {
@@ -109,8 +124,8 @@ scalar_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uin
     }
 }
 
-static const rk__sparse_kernels scalar_kernels = {scalar_find, scalar_add, scalar_reach,
-                                                  scalar_largest, scalar_bound};
+const rk__sparse_kernels rk__sparse_kernels_scalar = {scalar_find,  scalar_add,     scalar_add_node,
+                                                      scalar_reach, scalar_largest, scalar_bound};
 
 #if defined(__x86_64__)
 
@@ -174,6 +189,26 @@ avx512_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])
     return any;
 }
 
+AVX512 static void
+avx512_add_node(const rk__sparse_member *member, const uint8_t *records, uint64_t record_bytes,
+                uint16_t *sums, uint64_t *any)
+{
+    __m512i factor = _mm512_set1_epi16((short)member->factor);
+    uint64_t at = member->base;
+
+    for (uint64_t blocks = member->mask; blocks && at <= record_bytes; blocks &= blocks - 1) {
+        unsigned block = (unsigned)__builtin_ctzll(blocks);
+        uint16_t *to = sums + (size_t)block * 64;
+        uint64_t mask = rk_get_u64le(records + at);
+        __m512i part[2];
+        spread(records + at + sizeof(mask), mask, factor, part);
+        _mm512_storeu_si512(to, _mm512_adds_epu16(_mm512_loadu_si512(to), part[0]));
+        _mm512_storeu_si512(to + 32, _mm512_adds_epu16(_mm512_loadu_si512(to + 32), part[1]));
+        any[block] |= mask;
+        at += sizeof(mask) + (uint64_t)__builtin_popcountll(mask);
+    }
+}
+
 AVX512 static uint64_t
 avx512_reach(const uint16_t sums[64], uint16_t limit)
 {
@@ -217,8 +252,8 @@ avx512_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uin
     }
 }
 
-static const rk__sparse_kernels avx512_kernels = {avx512_find, avx512_add, avx512_reach,
-                                                  avx512_largest, avx512_bound};
+static const rk__sparse_kernels avx512_kernels = {avx512_find,  avx512_add,     avx512_add_node,
+                                                  avx512_reach, avx512_largest, avx512_bound};
 #endif
 
 const rk__sparse_kernels *
@@ -229,5 +264,5 @@ rk__sparse_kernels_get(void)
         return &avx512_kernels;
     }
 #endif
-    return &scalar_kernels;
+    return &rk__sparse_kernels_scalar;
 }

@@ -31,7 +31,11 @@
 
 #define TERMS_MAX   4096u /* of a query with bounds; the factors of more would be too coarse */
 #define CANDIDATES  2048u /* kept before they are scored */
-#define AHEAD       4u    /* rows asked for before they are scored */
+#define DIRECT_ROWS 1024u /* so few, or fewer than blocks: scored one by one */
+#define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
+#define NODES_AHEAD 3u    /* of such a group */
+#define DEPTH       4u    /* blocks whose first records are on their way */
+#define AHEAD       8u    /* rows asked for before they are scored */
 #define SEED_GROUPS 8u
 #define FIRST_TERMS 8u   /* read of a block before the others */
 #define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
@@ -69,18 +73,22 @@ typedef struct walk {
     double unit;       /* G / 256 */
     double idle;       /* sum of the bounds of idle terms */
     uint16_t *bounds;  /* n_groups * 64 */
+    uint16_t *sums;    /* of the rows of a group */
     uint64_t *any;     /* n_groups: blocks that have a term and, under a filter, a row */
     uint64_t *passing; /* n_blocks: rows that pass a selective filter; NULL: ask the filter */
     uint32_t *best;    /* heap of the k largest sums, smallest on top */
     uint32_t n_best;
     candidate *candidates; /* CANDIDATES + 64 */
     size_t n_candidates;
-    bool eager;                    /* candidates are scored at once */
-    uint16_t limit;                /* what a block's bound must reach */
-    uint16_t row_limit;            /* what a row's bound without idle terms must reach */
-    rk__sparse_member *members[2]; /* of the group at hand, and of the one before it */
+    double ratio;   /* dim_max_score_ratio below 1: bounds count only so much, results may miss */
+    bool eager;     /* candidates are scored at once */
+    uint16_t limit; /* what a block's bound must reach */
+    uint16_t row_limit;                    /* what a row's bound without idle terms must reach */
+    rk__sparse_member *members[DEPTH + 1]; /* of the last groups, turns */
+    size_t turn;                           /* of the group at hand */
     size_t n_members;
-    pending pending[2]; /* the block to score next and the one after it */
+    pending pending[DEPTH]; /* asked for, in turns */
+    size_t next;            /* the one to score and ask again */
 } walk;
 
 static float
@@ -104,7 +112,7 @@ limit_of(const walk *w, double t, size_t n)
 static void
 raise_limits(walk *w, double t)
 {
-    uint16_t limit = limit_of(w, t, w->n_terms);
+    uint16_t limit = limit_of(w, t / w->ratio, w->n_terms);
 
     if (limit <= w->limit) {
         return;
@@ -210,7 +218,7 @@ add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
         unsigned i = (unsigned)__builtin_ctzll(mask);
         uint32_t row = rows[i];
         if (row >= v->rows || /* images are not trusted */
-            sums[i] < w->row_limit || (filter && !rk_bitset_get(filter, row))) {
+            sums[i] < w->row_limit || (w->passing && !rk_bitset_get(filter, row))) {
             continue;
         }
         __builtin_prefetch(&v->offsets[row]);
@@ -244,18 +252,24 @@ prepare_terms(walk *w, rk_err *err)
     double sum = 0;
 
     w->terms = RK_ARENA_ARRAY(arena, term, query->n + 1);
-    for (size_t i = 0; i < RK_COUNT(w->pending); i++) {
+    bool room = true;
+    for (size_t i = 0; i <= DEPTH; i++) {
         w->members[i] = RK_ARENA_ARRAY(arena, rk__sparse_member, query->n + 1);
+        room = room && w->members[i];
+    }
+    for (size_t i = 0; i < DEPTH; i++) {
         w->pending[i].block = SIZE_MAX;
         w->pending[i].runs = RK_ARENA_ARRAY(arena, rk__sparse_run, query->n + 1);
+        room = room && w->pending[i].runs;
     }
     w->bounds = rk_arena_zero(arena, s->n_groups * 64 + 1, sizeof(*w->bounds));
+    w->sums = RK_ARENA_ARRAY(arena, uint16_t, RK__SPARSE_BLOCK * RK__SPARSE_BLOCK);
     w->any = rk_arena_zero(arena, s->n_groups + 1, sizeof(*w->any));
+    w->ratio = rk__param_float(w->search->options->params, "dim_max_score_ratio", 1, 0.5, 1);
     w->eager = w->search->range.on && w->search->range.has_lower;
     w->best = RK_ARENA_ARRAY(arena, uint32_t, w->search->heap->cap);
     w->candidates = RK_ARENA_ARRAY(arena, candidate, CANDIDATES + RK__SPARSE_BLOCK);
-    if (!w->best || !w->candidates || !w->terms || !w->members[0] || !w->members[1] ||
-        !w->pending[0].runs || !w->pending[1].runs || !w->bounds || !w->any) {
+    if (!room || !w->best || !w->candidates || !w->terms || !w->bounds || !w->sums || !w->any) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms over %zu blocks",
                        query->n, s->n_blocks);
     }
@@ -371,10 +385,8 @@ static void
 enter_group(walk *w, size_t group)
 {
     size_t n_groups = w->search->s->n_groups;
-    rk__sparse_member *members = w->members[1];
-
-    w->members[1] = w->members[0];
-    w->members[0] = members;
+    w->turn = (w->turn + 1) % (DEPTH + 1);
+    rk__sparse_member *members = w->members[w->turn];
     w->n_members = 0;
     for (size_t i = 0; i < w->n_active; i++) {
         const term *t = &w->terms[i];
@@ -399,6 +411,29 @@ largest_of(const uint16_t values[64], uint64_t mask)
     return best;
 }
 
+/* Those of |mask| that pass the filter. */
+static uint64_t
+passing_rows(const walk *w, size_t block, uint64_t mask)
+{
+    const rk_bitset *filter = w->search->options->filter;
+    const uint32_t *rows = w->search->s->order + block * RK__SPARSE_BLOCK;
+    uint64_t pass = 0;
+
+    if (w->passing) {
+        return mask & w->passing[block];
+    }
+    if (!filter) {
+        return mask;
+    }
+    for (; mask; mask &= mask - 1) {
+        uint32_t row = rows[__builtin_ctzll(mask)];
+        if (row < w->search->index->vectors.rows && rk_bitset_get(filter, row)) {
+            pass |= mask & (0 - mask);
+        }
+    }
+    return pass;
+}
+
 /* The first terms, the strongest, tell whether any row of the block can still matter. */
 static void
 score_block(walk *w, const pending *p)
@@ -410,9 +445,7 @@ score_block(walk *w, const pending *p)
     uint64_t alive =
         w->kernels->reach(sums, p->rest < w->limit ? (uint16_t)(w->limit - p->rest) : 0);
 
-    if (w->passing) {
-        alive &= w->passing[p->block];
-    }
+    alive = passing_rows(w, p->block, alive);
     if (!alive) {
         return;
     }
@@ -431,32 +464,90 @@ score_block(walk *w, const pending *p)
 static void
 score_pending(walk *w)
 {
-    pending done = w->pending[0];
+    pending *p = &w->pending[w->next];
 
-    if (done.block != SIZE_MAX && done.bound >= w->limit) {
-        score_block(w, &done);
+    if (p->block != SIZE_MAX && p->bound >= w->limit) {
+        score_block(w, p);
     }
-    w->pending[0] = w->pending[1];
-    done.block = SIZE_MAX;
-    w->pending[1] = done;
+    p->block = SIZE_MAX;
 }
 
-/* Asks for the block's first records and scores the one asked for before. */
+/* Scores all that were asked for: until then each keeps the members of its group. */
+static void
+drain(walk *w)
+{
+    for (size_t i = 0; i < DEPTH; i++) {
+        score_pending(w);
+        w->next = (w->next + 1) % DEPTH;
+    }
+}
+
+/* Scores the block asked for longest ago and asks for the first records of another in its place. */
 static void
 take_block(walk *w, size_t block, uint16_t bound)
 {
     const rk__sparse *s = w->search->s;
-    pending *p = &w->pending[1];
+    pending *p = &w->pending[w->next];
     uint32_t first = 0;
 
+    score_pending(w);
     p->block = block;
     p->bound = bound;
-    p->members = w->members[0];
+    if (w->search->options->filter) {
+        for (size_t i = 0; i < RK__SPARSE_BLOCK; i += 16) {
+            __builtin_prefetch(s->order + block * RK__SPARSE_BLOCK + i);
+        }
+    }
+    p->members = w->members[w->turn];
     p->n_members = w->n_members;
     p->n = w->kernels->find(p->members, RK_MIN(p->n_members, (size_t)FIRST_TERMS),
                             block % RK__SPARSE_BLOCK, s->records, s->record_bytes, p->runs, &first);
     p->rest = (uint16_t)(bound - RK_MIN(first, (uint32_t)bound));
-    score_pending(w);
+    w->next = (w->next + 1) % DEPTH;
+}
+
+/* A record has eleven bytes or so: most of the node's. */
+static void
+ask_for_records(const rk__sparse *s, const rk__sparse_member *member)
+{
+    size_t len = (size_t)__builtin_popcountll(member->mask) * 12;
+
+    if (member->base <= s->record_bytes) { /* images are not trusted */
+        for (size_t at = 0; at < len; at += 64) {
+            __builtin_prefetch(s->records + member->base + at);
+        }
+    }
+}
+
+/* Where bounds cut little: all blocks of the group, term by term. */
+static void
+score_whole_group(walk *w, size_t group, uint64_t blocks)
+{
+    const rk__sparse *s = w->search->s;
+    const rk__sparse_member *members = w->members[w->turn];
+    uint64_t any[RK__SPARSE_BLOCK] = {0};
+
+    memset(w->sums, 0, RK__SPARSE_BLOCK * RK__SPARSE_BLOCK * sizeof(*w->sums));
+    for (size_t i = 0; i < RK_MIN(w->n_members, (size_t)NODES_AHEAD); i++) {
+        ask_for_records(s, &members[i]);
+    }
+    for (size_t i = 0; i < w->n_members; i++) {
+        if (i + NODES_AHEAD < w->n_members) {
+            ask_for_records(s, &members[i + NODES_AHEAD]);
+        }
+        w->kernels->add_node(&members[i], s->records, s->record_bytes, w->sums, any);
+    }
+    w->any[group] &= ~blocks;
+    for (; blocks; blocks &= blocks - 1) {
+        size_t i = (size_t)__builtin_ctzll(blocks);
+        const uint16_t *sums = w->sums + i * RK__SPARSE_BLOCK;
+        size_t block = group * RK__SPARSE_BLOCK + i;
+        uint64_t alive = any[i] & w->kernels->reach(sums, w->row_limit);
+        alive = alive ? passing_rows(w, block, alive) : 0;
+        if (alive) {
+            add_candidates(w, block, sums, alive);
+        }
+    }
 }
 
 static void
@@ -468,9 +559,16 @@ score_group(walk *w, size_t group, size_t blocks_max)
     if (!mask) {
         return;
     }
+    if (blocks_max > 1 && __builtin_popcountll(mask) >= (int)MANY_BLOCKS) {
+        drain(w);
+        enter_group(w, group);
+        score_whole_group(w, group, mask);
+        return;
+    }
     enter_group(w, group);
     for (size_t done = 0; mask && done < blocks_max; done++) {
-        unsigned best = largest_of(bounds, mask);
+        unsigned best = w->limit > 0 && blocks_max > 1 ? (unsigned)__builtin_ctzll(mask)
+                                                       : largest_of(bounds, mask);
         mask &= ~(UINT64_C(1) << best);
         w->any[group] &= ~(UINT64_C(1) << best);
         take_block(w, group * RK__SPARSE_BLOCK + best, bounds[best]);
@@ -518,8 +616,7 @@ walk_groups(walk *w, rk_err *err)
     for (size_t i = 0; i < n && groups[i].bound >= w->limit; i++) {
         score_group(w, groups[i].group, RK__SPARSE_BLOCK);
     }
-    score_pending(w);
-    score_pending(w);
+    drain(w);
     score_candidates(w);
     return RK_OK;
 }
@@ -531,7 +628,8 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
     const rk_search_options *options = search->options;
     size_t rows = search->index->vectors.rows;
 
-    if (search->query.n > TERMS_MAX || options->filter_count < 1024) {
+    if (search->query.n > TERMS_MAX ||
+        options->filter_count < RK_MAX((size_t)DIRECT_ROWS, search->s->n_blocks)) {
         rk__sparse_search_rows(search);
         return RK_OK;
     }

@@ -2,8 +2,10 @@
 /*
  * The inverted index over several windows of rows equals the scan of raw rows, bit for bit:
  * filters, ranges, dropped query values, queries with terms nobody has, images, cancel, failing
- * allocations.
+ * allocations; every algorithm; equal scores; kernels against the scalar ones.
  */
+#include "index/sparse.h"
+
 #include "index_testing.h"
 
 enum { ROWS = 30000, QUERIES = 12, K = 15 };
@@ -40,7 +42,7 @@ assert_same_as_scan(const rk_index *index, const rk_vectors *v, const uint8_t *q
 static void
 test_equals_scan(void **state)
 {
-    static const double densities[] = {1.0, 0.4, 0.01, 0.0005};
+    static const double densities[] = {1.0, 0.4, 0.05, 0.01, 0.0005};
     uint64_t *offsets = NULL;
     uint64_t *query_offsets = NULL;
     void *data = testing_sparse(ROWS, 3000, 60, 71, &offsets);
@@ -153,6 +155,138 @@ test_weak_terms_are_retired(void **state)
     rk_free(offsets);
 }
 
+/* Every algorithm of the API is exact; one row of many values, empty rows, rows of zeros. */
+static void
+test_algorithms(void **state)
+{
+    static const char *const names[] = {"TAAT_NAIVE",         "DAAT_WAND",      "DAAT_MAXSCORE",
+                                        "BLOCK_MAX_MAXSCORE", "BLOCK_MAX_WAND", "SINDI"};
+    enum { N = 9000 };
+    uint64_t *offsets = rk_alloc((N + 1) * sizeof(*offsets));
+    rk_buf buf = {0};
+    rk_buf query = {0};
+    testing_rng rng = {75};
+    rk_arena *arena = rk_arena_new(0);
+
+    RK_UNUSED(state);
+    assert_non_null(offsets);
+    for (size_t r = 0; r < N; r++) {
+        offsets[r] = buf.len;
+        for (uint32_t t = 0; t < 2000; t++) {
+            double often = r == 77 ? 1 : r % 50 == 0 ? 0 : t < 10 ? 0.2 : 0.005;
+            if (testing_uniform(&rng) < often) {
+                /* few different values: many rows have equal scores */
+                float w = r % 7 == 0 ? 0 : 0.25f * (float)(1 + testing_u64(&rng) % 3);
+                uint32_t bits = 0;
+                memcpy(&bits, &w, 4);
+                rk_buf_u32le(&buf, t * 90000); /* far apart */
+                rk_buf_u32le(&buf, bits);
+            }
+        }
+    }
+    offsets[N] = buf.len;
+    for (uint32_t t = 0; t < 2000; t += t < 20 ? 1 : 97) {
+        rk_buf_u32le(&query, t * 90000);
+        rk_buf_u32le(&query, 0x3f000000u);
+    }
+    rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+    for (size_t i = 0; i < RK_COUNT(names); i++) {
+        rk_param algorithm = {RK_STR("inverted_index_algo"), rk_str_from(names[i])};
+        rk_build_options build = {.metric = RK_METRIC_IP, .params = {&algorithm, 1}};
+        rk_index *index = NULL;
+        assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_INVERTED_INDEX"), &v, &build, NULL),
+                         RK_OK);
+        for (size_t len = 8; len <= query.len; len += 8) {
+            rk_search_options options = {.k = 1 + (uint32_t)(len / 8 % K), .arena = arena};
+            assert_same_as_scan(index, &v, query.data, len, &options);
+            rk_arena_reset(arena);
+        }
+        rk_index_free(index);
+    }
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_buf_deinit(&query);
+    rk_free(offsets);
+}
+
+/* The chosen kernels against the scalar ones: full and empty runs, sums that saturate. */
+static void
+test_kernels(void **state)
+{
+    static const uint64_t masks[] = {
+        0, 1, UINT64_C(1) << 63, UINT64_MAX, 0x00ff00ff00ff00ff, 0x123456789abcdef0};
+    static const uint32_t factors[] = {0, 1, 255, 256, 20000, 65535};
+    const rk__sparse_kernels *kernels[2] = {&rk__sparse_kernels_scalar, rk__sparse_kernels_get()};
+    uint8_t records[sizeof(masks) / 8 * 72 + RK__SPARSE_PAD];
+    testing_rng rng = {76};
+    size_t len = 0;
+    rk__sparse_run runs[RK_COUNT(masks)];
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(masks); i++) {
+        runs[i] = (rk__sparse_run){records + len, factors[i]};
+        rk_put_u64le(records + len, masks[i]);
+        len += 8;
+        for (int j = 0; j < __builtin_popcountll(masks[i]); j++) {
+            records[len++] = (uint8_t)(1 + testing_u64(&rng) % 255);
+        }
+    }
+    memset(records + len, 0xee, sizeof(records) - len);
+    uint16_t sums[2][64];
+    uint64_t any[2];
+    for (size_t side = 0; side < 2; side++) {
+        for (size_t i = 0; i < 64; i++) {
+            sums[side][i] = (uint16_t)(i * 1000);
+        }
+        any[side] = kernels[side]->add(runs, RK_COUNT(masks), sums[side]);
+    }
+    assert_memory_equal(sums[0], sums[1], sizeof(sums[0]));
+    assert_int_equal(any[0], any[1]);
+    assert_int_equal(kernels[0]->largest(sums[0]), kernels[1]->largest(sums[0]));
+    for (unsigned limit = 0; limit < 65536; limit += 117) {
+        assert_int_equal(kernels[0]->reach(sums[0], (uint16_t)limit),
+                         kernels[1]->reach(sums[0], (uint16_t)limit));
+    }
+
+    /* A node over blocks 3, 17, 40 and 63, its entries, and its bounds. */
+    uint8_t entries[8 + RK__SPARSE_PAD] = {9, 200, 255, 1, 64, 32, 31, 1};
+    rk__sparse_member member = {.mask = 1u << 3 | 1u << 17 | UINT64_C(1) << 40 | UINT64_C(1) << 63,
+                                .entries = entries,
+                                .factor = 777};
+    for (unsigned block = 0; block < 64; block++) {
+        rk__sparse_run found[2][2];
+        uint32_t bound[2] = {0};
+        size_t n[2];
+        for (size_t side = 0; side < 2; side++) {
+            n[side] =
+                kernels[side]->find(&member, 1, block, records, 200, found[side], &bound[side]);
+        }
+        assert_int_equal(n[0], n[1]);
+        assert_int_equal(bound[0], bound[1]);
+        assert_true(n[0] == 0 || found[0][0].record == found[1][0].record);
+    }
+    rk__sparse_node nodes[2] = {{member.mask, 0, 0, 1}, {member.mask, 0, 1, 0}};
+    uint16_t bounds[2][128] = {{0}};
+    uint64_t blocks[2][2] = {{0}};
+    for (size_t side = 0; side < 2; side++) { /* the second node points outside: left out */
+        kernels[side]->bound(nodes, 2, entries, 4, 2, 60000, bounds[side], blocks[side]);
+    }
+    assert_memory_equal(bounds[0], bounds[1], sizeof(bounds[0]));
+    assert_memory_equal(blocks[0], blocks[1], sizeof(blocks[0]));
+    assert_int_equal(bounds[0][64 + 17], 200 * 60000 / 256);
+    assert_int_equal(blocks[0][0], 0);
+
+    static uint16_t group[2][64 * 64];
+    uint64_t some[2][64] = {{0}};
+    member.mask = 0x3f; /* as many blocks as there are records */
+    for (size_t side = 0; side < 2; side++) {
+        kernels[side]->add_node(&member, records, len, group[side], some[side]);
+    }
+    assert_memory_equal(group[0], group[1], sizeof(group[0]));
+    assert_memory_equal(some[0], some[1], sizeof(some[0]));
+    assert_int_equal(some[0][3], UINT64_MAX);
+}
+
 static void
 test_cancel_and_allocations(void **state)
 {
@@ -191,6 +325,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_scan),
         cmocka_unit_test(test_weak_terms_are_retired),
+        cmocka_unit_test(test_algorithms),
+        cmocka_unit_test(test_kernels),
         cmocka_unit_test(test_cancel_and_allocations),
     };
 
