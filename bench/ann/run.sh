@@ -113,8 +113,8 @@ for probe in 2 4 8 16 32 64 128 256; do
 done
 
 bit_sweep= # the second step of one-bit codes has a bound of its own: refine_k widens it
-for probe in 2 4 8 16 32 64 128 256 512 1024; do
-    for refine in 1 2 4; do bit_sweep+=" nprobe=$probe,refine_k=$refine"; done
+for probe in 2 4 8 16 32 64 128 256 512; do
+    for refine in 1 4 16; do bit_sweep+=" nprobe=$probe,refine_k=$refine"; done
 done
 
 nlist_of() { awk -v n="$1" 'BEGIN { l = 64; while (l * 2 <= 4 * sqrt(n)) l *= 2; print l }'; } # ROWS: the power of two at 4 sqrt(n)
