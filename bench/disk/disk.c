@@ -15,7 +15,8 @@
  *       what the disk gives: single pages at random places of the file, 8 under way in each thread,
  * through the same reader; one line: pages per second, mean us of a page
  *
- * RK_DISK_PREAD=1 in the environment: as where io_uring is refused.
+ * In the environment: RK_DISK_PREAD=1, as where io_uring is refused; RK_DISK_SHARE=0.01, under a
+ * random filter that lets that share of the rows pass (what recall says is then of no use).
  *
  * The base vectors are read for the build only, so that the memory of a search is its own.
  */
@@ -200,6 +201,21 @@ build(const data_file *d, const char *image, const char *kind, unsigned threads)
 
 /* ---- search ---- */
 
+static void
+make_filter(rk_bitset *filter, uint32_t rows, double share)
+{
+    uint64_t state = 77;
+
+    if (rk_bitset_init(filter, rows) != RK_OK) {
+        die("out of memory");
+    }
+    for (uint32_t i = 0; i < rows; i++) {
+        if ((double)(rk__random(&state) >> 11) * 0x1p-53 < share) {
+            rk_bitset_set(filter, i);
+        }
+    }
+}
+
 /* A page reader that counts. */
 typedef struct counting {
     rk_pages base;
@@ -243,6 +259,8 @@ typedef struct run {
     const data_file *d;
     const rk_index *index;
     rk_params params;
+    rk_bitset filter; /* of no rows: none */
+    size_t passing;
     double end_us;
     double period_us;
     _Atomic(uint64_t) next;
@@ -260,7 +278,11 @@ run_main(void *arg)
 
     for (;;) {
         uint64_t q = atomic_fetch_add(&r->next, 1) % r->d->queries;
-        rk_search_options options = {.k = K, .params = r->params, .arena = arena};
+        rk_search_options options = {.k = K,
+                                     .params = r->params,
+                                     .filter = r->filter.nbits ? &r->filter : NULL,
+                                     .filter_count = r->passing,
+                                     .arena = arena};
         rk_hit hits[K];
         rk_err err = {0};
         uint32_t n = 0;
@@ -296,6 +318,34 @@ run_main(void *arg)
     return NULL;
 }
 
+/* The exact answers of the first queries under the filter, in place of those of the file. */
+static void
+refresh_truth(run *r, data_file *d)
+{
+    rk_param all = {RK_STR("search_list"), RK_STR("2000000000")};
+    rk_arena *arena = rk_arena_new(0);
+
+    d->queries = RK_MIN(d->queries, 100u);
+    for (uint32_t q = 0; q < d->queries; q++) {
+        rk_search_options options = {.k = K,
+                                     .params = {&all, 1},
+                                     .filter = &r->filter,
+                                     .filter_count = r->passing,
+                                     .arena = arena};
+        rk_hit hits[K];
+        rk_err err = {0};
+        uint32_t n = 0;
+        must(rk_index_search(r->index, d->query + (size_t)q * d->dim, (size_t)d->dim * 4, &options,
+                             hits, &n, &err),
+             &err);
+        for (uint32_t i = 0; i < K; i++) {
+            d->truth[(size_t)q * d->k + i] = i < n ? hits[i].row : UINT32_MAX;
+        }
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+}
+
 static int
 by_size(const void *a, const void *b)
 {
@@ -323,7 +373,7 @@ resident_mib(const char *key)
 }
 
 static void
-search(const data_file *d, const char *image, unsigned threads, double seconds, rk_params params,
+search(data_file *d, const char *image, unsigned threads, double seconds, rk_params params,
        double period_us)
 {
     rk_vectors vectors = {RK_VEC_F32, d->dim, d->rows, NULL, NULL};
@@ -338,6 +388,10 @@ search(const data_file *d, const char *image, unsigned threads, double seconds, 
     double start;
     double raw = (double)d->rows * d->dim * 4 / 1048576;
 
+    if (getenv("RK_DISK_SHARE")) {
+        make_filter(&r.filter, d->rows, strtod(getenv("RK_DISK_SHARE"), NULL));
+        r.passing = rk_bitset_count(&r.filter);
+    }
     r.times = rk_alloc_zero(SAMPLES_MAX, sizeof(float));
     memset(r.times, 1, SAMPLES_MAX * sizeof(float)); /* resident before the index is */
     before = resident_mib("VmRSS:");
@@ -349,8 +403,11 @@ search(const data_file *d, const char *image, unsigned threads, double seconds, 
                             .wait = count_wait};
     must(rk_index_open_pages(&index, &pages.base, &vectors, mem, &err), &err);
     rk_index_get_info(index, &info);
-    atomic_store(&pages.reads, 0);
     r.index = index;
+    if (r.filter.nbits && r.passing <= 20000) {
+        refresh_truth(&r, d);
+    }
+    atomic_store(&pages.reads, 0);
     double cpu = cpu_us();
     start = now_us();
     r.end_us = start + seconds * 1e6;

@@ -136,9 +136,10 @@ passing_lanes(const rk__disk_scan *scan, const uint32_t *rows, uint32_t lanes)
     size_t limit = scan->index->space.rows;
     uint32_t mask = 0;
 
-    for (uint32_t j = 0; j < RK__BITS_ROWS; j++) {
-        bool passes = (lanes >> j & 1) && rows[j] < limit && rk_bitset_get(scan->filter, rows[j]);
-        mask |= (uint32_t)passes << j;
+    for (uint32_t j = 0; j < RK__BITS_ROWS; j++) { /* without branches: most rows fail */
+        uint32_t row = rows[j] < limit ? rows[j] : 0;
+        uint32_t passes = (uint32_t)rk_bitset_get(scan->filter, row) & (rows[j] < limit);
+        mask |= (passes & lanes >> j) << j;
     }
     return mask;
 }
@@ -168,9 +169,9 @@ scan_record(rk__disk_scan *scan, const uint8_t *record, uint32_t n, uint32_t pos
         add[j] = rk_bf16_to_f32(factors[j]);
         mul[j] = rk_bf16_to_f32(factors[RK__BITS_ROWS + j]);
     }
-    mask = rk__kernels_get()->scan32_low(scan->query.lut, record + RK__DISK_FACTORS,
-                                     rk__bits_groups(scan->disk->code_dims), add, mul,
-                                     scan->query.unit, scan->query.bias, terms.extra, below, est);
+    mask = rk__kernels_get()->scan32_low(
+        scan->query.lut, record + RK__DISK_FACTORS, rk__bits_groups(scan->disk->code_dims), add,
+        mul, scan->query.unit, scan->query.bias, terms.extra, below, est);
     mask = (scan->all ? UINT32_MAX : mask) & lanes;
     for (; mask; mask &= mask - 1) {
         uint32_t j = (uint32_t)__builtin_ctz(mask);
