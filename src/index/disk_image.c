@@ -7,12 +7,10 @@
  *   81 centres, f32, lists * dim
  *   82 starts, u32, lists + 1: position of the first row of each list; the last is the row count
  *   83 records: of each list ceil(its rows / 32), each u32 row * 32 (0xffffffff: none, or a row
- * with NaN), bf16 add * 32, bf16 mul * 32, then the codes of the 32 rows, see bits.h: dim rounded up
- *      to 64, times planes
- *   84 pages, at a multiple of 4096: the vectors by position; as many as fit whole in 4096 bytes,
- *      then zeros; a larger vector starts a page
- *   85 CRC32C of each page (or of the pages of a large vector), u32
- *   86 AISAQ: CRC32C of each record, u32
+ * with NaN), bf16 add * 32, bf16 mul * 32, then the codes of the 32 rows, see bits.h: dim rounded
+ * up to 64, times planes 84 pages, at a multiple of 4096: the vectors by position; as many as fit
+ * whole in 4096 bytes, then zeros; a larger vector starts a page 85 CRC32C of each page (or of the
+ * pages of a large vector), u32 86 AISAQ: CRC32C of each record, u32
  *
  * Through a page reader sections 80, 81, 82, 85, 86 and for DISKANN 83 are loaded, checked and
  * charged to the budget; pages, and the records of AISAQ, are read by searches.
