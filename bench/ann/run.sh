@@ -17,7 +17,7 @@
 #     --no-batch         without the second table (1,000 queries in one call)
 #     --mapped           Redkite's vectors stay in a mapped file, only the index is in memory
 #     --filter           Redkite under filters instead: share of the unfiltered speed, recall
-#     --record           appends the tables to bench/RESULTS.md
+#     --record           appends the tables to bench/RESULTS.md, plots go to bench/plots
 #
 # Data, exact answers and the peers' indexes are kept in RK_BENCH_WORK (build/bench-ann), so a second run is cheap; Redkite's index is built anew
 # when its library changed. M, EFC (16, 200) hold for every HNSW. Peers that cannot be had are skipped with a line that says why.
@@ -250,6 +250,12 @@ for file in "${files[@]}"; do
     done
     for system in $taking_part; do cat "$folder/$system.build"; done >"$folder/builds"
     python3 bench/ann/table.py search "$name" "$file" "$folder" "$work/$name.svg" >>"$work/result"
-    echo "plot: $work/$name.svg" >&2
+    if [ "$record" = 1 ]; then
+        mkdir -p bench/plots
+        cp "$work/$name.svg" "bench/plots/$name.svg"
+        printf '\n![%s](plots/%s.svg)\n' "$name" "$name" >>"$work/result"
+    else
+        echo "plot: $work/$name.svg" >&2
+    fi
 done
 bench_record "$command" "$work/result"
