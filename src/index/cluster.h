@@ -47,18 +47,29 @@ typedef struct rk__cluster_point {
     float tail;    /* |v|^2 - |z|^2; 0 for IP */
 } rk__cluster_point;
 
+/* What a search saw on its way, for the measuring of efforts. */
+typedef struct rk__cluster_trace {
+    uint32_t n;     /* lists probed */
+    float *beta;    /* per list probed, in order: the least beta that gets there */
+    float *cost;    /* the same: nanoseconds, about, up to its end */
+    float *reached; /* per list: the beta that gets there; INFINITY: not probed */
+} rk__cluster_trace;
+
 /* How hard a search tries. */
 typedef struct rk__cluster_effort {
-    float beta;    /* probing ends at the list whose key is beta of the unit above the nearest */
-    float epsilon; /* rows whose estimate is within epsilon of its error of the k-th are refined */
-    uint32_t probes; /* lists at most, under no filter */
+    float beta;     /* probing ends at the list whose key is beta of the unit above the nearest */
+    float epsilon;  /* rows whose estimate is within epsilon of its error of the k-th are refined */
+    uint32_t first; /* lists looked up at first */
+    uint32_t probes;          /* lists at most, unless too few rows pass */
+    rk__cluster_trace *trace; /* NULL: none */
 } rk__cluster_effort;
 
+/* An effort and the recall it gave; |first| is what most queries needed. */
 typedef struct rk__cluster_level {
     float recall;
     float beta;
     float epsilon;
-    float zero;
+    uint32_t first;
 } rk__cluster_level;
 
 /* First section of the image; little-endian, as it lies. */
@@ -151,8 +162,8 @@ void rk__cluster_block_clear(const rk__cluster_space *space, uint8_t *block);
 /* A query in the form in which records are scored. */
 typedef struct rk__cluster_query {
     rk__bits_query bits;
-    int16_t *wide; /* record bytes, the last 8 zero */
-    float unit;    /* of |wide| */
+    int8_t *narrow; /* reduced */
+    float unit;     /* of |narrow| */
 } rk__cluster_query;
 
 size_t rk__cluster_query_bytes(const rk__cluster_space *space);
@@ -183,6 +194,36 @@ RK_MUST_CHECK rk_code rk__cluster_train(rk_index *index, const rk__cluster_space
 uint32_t rk__cluster_nearest(const rk__cluster_space *space, const rk__cluster_centres *centres,
                              const rk__cluster_point *point, const rk__cluster_query *query,
                              float *distance);
+
+/* ---- cluster_lists.c ---- */
+
+/* A list with its key, or a row that waits with its lower bound and the key of its list. */
+typedef struct rk__cluster_item {
+    float est;
+    float key;
+    uint32_t at;
+} rk__cluster_item;
+
+/* The lists for a query, stage by stage. */
+typedef struct rk__cluster_lists {
+    const rk__cluster *cluster;
+    const rk__cluster_query *query;
+    rk_arena *arena;
+    float base;              /* what all keys have in common: the query's |v|^2; 0 for IP */
+    rk__cluster_item *items; /* of this stage */
+    uint32_t n;
+    uint32_t given; /* in all stages */
+    uint32_t stage; /* a good size for the next */
+    uint32_t *seen; /* bit per list */
+    bool no_memory;
+} rk__cluster_lists;
+
+/* The next |want| lists, about, nearest first when |ordered|; false: none are left, or no memory.
+ */
+bool rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered);
+/* The smallest of |n| by est to the front, in no order: at least |k| of them if there are so many,
+ * and not many more unless they are equal. Returns how many. */
+uint32_t rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k);
 
 /* ---- cluster_search.c ---- */
 

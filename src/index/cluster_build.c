@@ -298,7 +298,7 @@ choose_nlist(const rk_index *index, const rk_build_options *options)
     size_t nlist = 0;
 
     if (index->automatic) {
-        nlist = up((size_t)(4 * sqrt((double)rows)), RK__BITS_ROWS);
+        nlist = up((size_t)(2 * sqrt((double)rows)), RK__BITS_ROWS);
         nlist = RK_MIN(nlist, rows / LIST_ROWS);
     } else {
         nlist = (size_t)rk__build_int(index->kind, options->params, "nlist");

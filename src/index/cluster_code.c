@@ -15,8 +15,6 @@
  */
 #include "index/cluster.h"
 
-#define WIDE_MAX 8191.0
-
 static size_t
 up(size_t n, size_t to)
 {
@@ -103,40 +101,37 @@ rk__cluster_encode(const rk__cluster_space *space, const rk__cluster_point *poin
 size_t
 rk__cluster_query_bytes(const rk__cluster_space *space)
 {
-    return rk__bits_groups(space->padded) * 16 + up(space->record * sizeof(int16_t), 64);
+    return rk__bits_groups(space->padded) * 16 + up(space->record, 64);
 }
 
 void
 rk__cluster_query_init(const rk__cluster_space *space, const rk__cluster_point *point, void *memory,
                        rk__cluster_query *query)
 {
-    double fits = 2147483647.0 / (128.0 * (double)space->record);
-    float limit = (float)RK_MIN(fits, WIDE_MAX);
     float most = 0;
 
     query->bits.lut = memory;
-    query->wide = (int16_t *)(void *)((uint8_t *)memory + rk__bits_groups(space->padded) * 16);
+    query->narrow = (int8_t *)memory + rk__bits_groups(space->padded) * 16;
     rk__bits_query_init(&query->bits, point->bits, space->padded);
     for (size_t i = 0; i < space->reduced; i++) {
         float a = fabsf(point->z[i]);
         most = a > most ? a : most;
     }
-    float inverse = most > 0 ? limit / most : 0;
-    query->unit = most / limit;
+    float inverse = most > 0 ? 127.0f / most : 0;
+    query->unit = most / 127.0f;
     if (!isfinite(inverse)) {
         inverse = 0;
     }
     for (size_t i = 0; i < space->reduced; i++) {
-        query->wide[i] = (int16_t)((int32_t)(point->z[i] * inverse + 8192.5f) - 8192);
+        query->narrow[i] = (int8_t)((int32_t)(point->z[i] * inverse + 128.5f) - 128);
     }
-    memset(query->wide + space->reduced, 0, (space->record - space->reduced) * sizeof(int16_t));
 }
 
 void
 rk__cluster_score(const rk__cluster_space *space, const rk__cluster_query *query,
                   const uint8_t *records, const uint32_t *at, size_t n, float *out)
 {
-    rk__code4_fn score = rk__kernels_get()->code_ipx4;
+    rk__code8x4_fn score = rk__kernels_get()->code8_ipx4;
 
     for (size_t i = 0; i < n; i += 4) {
         const int8_t *four[4];
@@ -145,7 +140,7 @@ rk__cluster_score(const rk__cluster_space *space, const rk__cluster_query *query
             size_t which = at[i + j < n ? i + j : n - 1];
             four[j] = (const int8_t *)records + which * space->record;
         }
-        score(query->wide, four, space->record, dots);
+        score(query->narrow, four, space->reduced, dots);
         for (size_t j = 0; j < 4 && i + j < n; j++) {
             float factors[2];
             memcpy(factors, four[j] + space->record - sizeof(factors), sizeof(factors));

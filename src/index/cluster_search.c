@@ -25,17 +25,9 @@
 #include "index/params.h"
 
 #define WAITING_MAX 512u
-#define BUCKETS     256u
 #define BATCH       16u
 #define EXACT_ROWS  64u /* so few passing rows are scored on their vectors at once */
 #define NEVER       INFINITY
-
-/* A list with its key, or a row that waits with its lower bound and the key of its list. */
-typedef struct item {
-    float est;
-    float key;
-    uint32_t at;
-} item;
 
 typedef struct cluster_search {
     const rk_index *index;
@@ -45,7 +37,6 @@ typedef struct cluster_search {
     rk__cluster_effort effort;
     rk__cluster_point point;
     rk__cluster_query coded;
-    float base;      /* what all keys of lists have in common: |v|^2 of the query; 0 for IP */
     float to_est;    /* IP: <mean, query>, added to a key of the metric gives an estimate */
     float unit;      /* IP: what beta, epsilon and slack are shares of */
     float slack;     /* a record's distance may be off by this */
@@ -56,176 +47,13 @@ typedef struct cluster_search {
     rk__near *kept;
     uint32_t n_kept;
     uint32_t kept_cap;
-    item *lists;
-    uint32_t n_lists;
-    bool all_lists; /* |lists| holds every list */
-    item *waiting;
+    rk__cluster_lists lists;
+    uint32_t scored; /* rows, by record */
+    float scan_cost; /* nanoseconds, about */
+    rk__cluster_item *waiting;
     uint32_t n_waiting;
     bool no_memory;
 } cluster_search;
-
-/* The |k| smallest of |n| to the front, in no order. */
-static void
-select_items(item *items, uint32_t n, uint32_t k)
-{
-    uint32_t low = 0;
-    uint32_t high = n;
-
-    while (high - low > 1 && k > low && k < high) {
-        float pivot = items[low + (high - low) / 2].est;
-        uint32_t i = low;
-        uint32_t j = high - 1;
-        for (;;) {
-            while (items[i].est < pivot) {
-                i++;
-            }
-            while (items[j].est > pivot) {
-                j--;
-            }
-            if (i >= j) {
-                break;
-            }
-            item swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
-        }
-        uint32_t cut = j + 1 > low ? j + 1 : low + 1;
-        cut = cut < high ? cut : high - 1;
-        if (k <= cut) {
-            high = cut;
-        } else {
-            low = cut;
-        }
-    }
-}
-
-/* ---- lists ---- */
-
-/* Keys of |n| lists from their records. */
-static void
-key_lists(cluster_search *s, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i += BATCH) {
-        uint32_t at[BATCH];
-        float score[BATCH];
-        uint32_t m = RK_MIN(n - i, BATCH);
-        for (uint32_t j = 0; j < m; j++) {
-            at[j] = s->lists[i + j].at;
-        }
-        rk__cluster_score(&s->cluster->space, &s->coded, s->cluster->centre_records, at, m, score);
-        for (uint32_t j = 0; j < m; j++) {
-            s->lists[i + j].est = s->base + score[j];
-        }
-    }
-}
-
-/* Rising keys, by bucket. |spare| has room for as many. */
-static void
-order_lists(cluster_search *s, item *spare)
-{
-    uint32_t starts[BUCKETS + 1] = {0};
-    float low = INFINITY;
-    float high = -INFINITY;
-
-    for (uint32_t i = 0; i < s->n_lists; i++) {
-        float key = s->lists[i].est;
-        low = key < low ? key : low;
-        high = key > high ? key : high;
-    }
-    float scale = high > low ? ((float)BUCKETS - 0.5f) / (high - low) : 0;
-    if (!isfinite(scale)) {
-        scale = 0;
-    }
-    for (uint32_t i = 0; i < s->n_lists; i++) {
-        float at = (s->lists[i].est - low) * scale;
-        uint32_t bucket = at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
-        starts[bucket + 1]++;
-        s->lists[i].key = s->lists[i].est;
-    }
-    for (uint32_t i = 0; i < BUCKETS; i++) {
-        starts[i + 1] += starts[i];
-    }
-    for (uint32_t i = 0; i < s->n_lists; i++) {
-        float at = (s->lists[i].est - low) * scale;
-        uint32_t bucket = at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
-        spare[starts[bucket]++] = s->lists[i];
-    }
-    s->lists = spare;
-}
-
-/* The |want| most promising lists by code, at least. */
-static void
-promising_lists(cluster_search *s, uint32_t want)
-{
-    const rk__cluster *c = s->cluster;
-    rk__scan32_fn scan = rk__kernels_get()->scan32;
-    size_t groups = rk__bits_groups(c->space.padded);
-    size_t codes = rk__cluster_codes_bytes(&c->space);
-    uint32_t cap = 2 * want;
-    uint32_t n = 0;
-    float below = INFINITY;
-
-    for (uint32_t from = 0; from < c->info.nlist; from += RK__BITS_ROWS) {
-        const uint8_t *block = c->centre_blocks + (size_t)(from / RK__BITS_ROWS) * c->block_bytes;
-        const float *add = (const float *)(const void *)(block + codes);
-        float est[RK__BITS_ROWS];
-        uint32_t mask = scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
-                             s->coded.bits.unit, s->coded.bits.bias, 0, below, est);
-        for (; mask; mask &= mask - 1) {
-            uint32_t i = (uint32_t)__builtin_ctz(mask);
-            if (from + i < c->info.nlist) {
-                s->lists[n++] = (item){est[i], 0, from + i};
-            }
-        }
-        if (n + RK__BITS_ROWS > cap) {
-            select_items(s->lists, n, want);
-            n = RK_MIN(n, want);
-            below = -INFINITY;
-            for (uint32_t i = 0; i < n; i++) {
-                below = RK_MAX(below, s->lists[i].est);
-            }
-        }
-    }
-    if (n > want) {
-        select_items(s->lists, n, want);
-        n = want;
-    }
-    s->n_lists = n;
-}
-
-static bool
-rank_lists(cluster_search *s, uint32_t want, bool ordered)
-{
-    uint32_t nlist = s->cluster->info.nlist;
-    bool all = want >= nlist / 2 || want < 16;
-    size_t room = all ? nlist : 2 * (size_t)want + 2 * RK__BITS_ROWS;
-    item *spare = NULL;
-
-    s->lists = rk_arena_alloc(s->options->arena, room * sizeof(item));
-    spare = ordered ? rk_arena_alloc(s->options->arena, room * sizeof(item)) : s->lists;
-    if (!s->lists || !spare) {
-        s->no_memory = true;
-        return false;
-    }
-    s->all_lists = all;
-    if (all) {
-        s->n_lists = nlist;
-        for (uint32_t i = 0; i < nlist; i++) {
-            s->lists[i].at = i;
-        }
-    } else {
-        promising_lists(s, want + RK__BITS_ROWS);
-    }
-    key_lists(s, s->n_lists);
-    if (ordered) {
-        order_lists(s, spare);
-    } else {
-        for (uint32_t i = 0; i < s->n_lists; i++) {
-            s->lists[i].key = s->lists[i].est;
-        }
-    }
-    return true;
-}
 
 /* ---- rows ---- */
 
@@ -282,12 +110,13 @@ accept(cluster_search *s, float dist, uint32_t at)
 }
 
 static void
-score_waiting(cluster_search *s, const item *items, uint32_t n)
+score_waiting(cluster_search *s, const rk__cluster_item *items, uint32_t n)
 {
     const rk__cluster *c = s->cluster;
     uint32_t at[BATCH] = {0};
     float score[BATCH];
 
+    s->scored += n;
     for (uint32_t i = 0; i < n; i++) {
         at[i] = items[i].at;
     }
@@ -310,16 +139,29 @@ score_waiting(cluster_search *s, const item *items, uint32_t n)
     }
 }
 
+static inline void
+fetch_record(const rk__cluster *c, uint32_t at)
+{
+    const uint8_t *record = c->records + (size_t)at * c->space.record;
+
+    for (size_t b = 0; c->records && b < c->space.record && b < 512; b += 64) {
+        __builtin_prefetch(record + b);
+    }
+}
+
 /* Scores the rows that wait and are still worth it. */
 static void
 flush_waiting(cluster_search *s)
 {
-    item batch[BATCH];
+    rk__cluster_item batch[BATCH];
     uint32_t n = 0;
     uint32_t missing = s->near.cap - s->near.n;
 
-    if (missing > 0 && missing < s->n_waiting) {
-        select_items(s->waiting, s->n_waiting, missing); /* these make a threshold for the rest */
+    if (missing > 0) { /* the nearest of them make a threshold for the rest */
+        missing = rk__cluster_select(s->waiting, s->n_waiting, missing);
+        for (uint32_t i = 0; i < missing; i++) {
+            fetch_record(s->cluster, s->waiting[i].at);
+        }
     }
     for (uint32_t i = 0; i < s->n_waiting; i++) {
         if (!(s->waiting[i].est <= s->threshold)) {
@@ -342,13 +184,10 @@ wait_row(cluster_search *s, float lower, float key, uint32_t at)
 {
     const rk__cluster *c = s->cluster;
 
-    if (c->records) {
-        const uint8_t *record = c->records + (size_t)at * c->space.record;
-        for (size_t b = 0; b < c->space.record && b < 512; b += 64) {
-            __builtin_prefetch(record + b);
-        }
+    if (s->threshold != NEVER) {
+        fetch_record(c, at);
     }
-    s->waiting[s->n_waiting++] = (item){lower, key, at};
+    s->waiting[s->n_waiting++] = (rk__cluster_item){lower, key, at};
     if (s->n_waiting == WAITING_MAX) {
         flush_waiting(s);
     }
@@ -366,10 +205,10 @@ filter_bits(const cluster_search *s, const uint32_t *row_of, uint32_t n)
 }
 
 static void
-scan_list(cluster_search *s, const item *list)
+scan_list(cluster_search *s, const rk__cluster_item *list)
 {
     const rk__cluster *c = s->cluster;
-    rk__scan32_fn scan = rk__kernels_get()->scan32;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
     size_t groups = rk__bits_groups(c->space.padded);
     size_t codes = rk__cluster_codes_bytes(&c->space);
     uint32_t l = list->at;
@@ -406,63 +245,75 @@ scan_list(cluster_search *s, const item *list)
 
 /* ---- the whole ---- */
 
-static bool
-probe_on(const cluster_search *s, uint32_t i, float nearest)
+/* How far above the nearest list one with |key| lies, as beta counts it. */
+static float
+distance_above(const cluster_search *s, float key, float nearest)
 {
-    float key = s->lists[i].key;
+    float unit =
+        s->cluster->space.ip ? s->unit * s->cluster->info.radius : RK_MAX(s->threshold, 0.0f);
 
-    if (s->threshold == NEVER) {
-        return true;
-    }
-    if (i >= s->effort.probes) {
-        return false;
-    }
-    if (s->cluster->space.ip) {
-        return key - nearest <= s->effort.beta * s->unit * s->cluster->info.radius;
-    }
-    return key - nearest <= s->effort.beta * RK_MAX(s->threshold, 0.0f);
+    return key <= nearest ? 0 : (key - nearest) / unit;
 }
 
 static void
-probe_lists(cluster_search *s, uint32_t want)
+trace_list(cluster_search *s, uint32_t list, float above)
+{
+    rk__cluster_trace *t = s->effort.trace;
+    const rk__cluster *c = s->cluster;
+    float before = t->n > 0 ? t->beta[t->n - 1] : 0;
+    float blocks = (float)(c->first_block[list + 1] - c->first_block[list]);
+    float record = 30 + 0.1f * (float)(c->records ? c->space.reduced : c->space.dim);
+
+    t->beta[t->n] = RK_MAX(before, above);
+    t->reached[list] = t->beta[t->n];
+    s->scan_cost += 20 + blocks * (8 + 0.09f * (float)c->space.padded);
+    t->cost[t->n] = s->scan_cost + record * (float)s->scored;
+    t->n++;
+}
+
+static void
+probe_lists(cluster_search *s)
 {
     const rk__cluster *c = s->cluster;
+    rk__cluster_lists *lists = &s->lists;
+    float nearest = INFINITY;
+    uint32_t probed = 0;
+    uint32_t i = 0;
 
-    if (!rank_lists(s, want, true)) {
-        return;
-    }
-    float nearest = s->lists[0].key;
-    for (uint32_t i = 0; !s->no_memory; i++) {
-        if (i == s->n_lists) {
-            if (s->all_lists || !probe_on(s, i - 1, nearest)) {
+    lists->stage = s->effort.first;
+    for (;;) {
+        if (i == lists->n) {
+            if (!rk__cluster_lists_next(lists, lists->stage, true)) {
                 break;
             }
-            /* Not expected, so it costs: all lists, those seen already among the first. */
-            if (!rank_lists(s, c->info.nlist, true)) {
-                return;
-            }
-            s->near.n = 0;
-            s->n_kept = 0;
-            s->threshold = s->range.on ? s->threshold : NEVER;
             i = 0;
+            nearest = RK_MIN(nearest, lists->items[0].key);
         }
-        if (!probe_on(s, i, nearest)) {
-            break;
+        const rk__cluster_item *list = &lists->items[i++];
+        float above = 0;
+        if (s->threshold != NEVER) {
+            above = distance_above(s, list->key, nearest);
+            if (above > s->effort.beta || probed >= s->effort.probes) {
+                break;
+            }
         }
-        if (i + 1 < s->n_lists) {
+        if (i < lists->n) {
             const uint8_t *next =
-                c->blocks + (size_t)c->first_block[s->lists[i + 1].at] * c->block_bytes;
+                c->blocks + (size_t)c->first_block[lists->items[i].at] * c->block_bytes;
             for (size_t b = 0; b < 512; b += 64) {
                 __builtin_prefetch(next + b);
             }
         }
-        uint32_t held = s->n_waiting;
-        if (held > 0 && s->threshold == NEVER) {
-            flush_waiting(s);
-        }
-        scan_list(s, &s->lists[i]);
+        probed++;
+        scan_list(s, list);
         if (s->n_waiting >= BATCH || s->threshold == NEVER) {
             flush_waiting(s);
+        }
+        if (s->effort.trace) {
+            trace_list(s, list->at, above);
+        }
+        if (s->no_memory) {
+            return;
         }
     }
     flush_waiting(s);
@@ -476,7 +327,7 @@ score_passing(cluster_search *s)
     size_t rows = c->rows;
     uint32_t placed = (uint32_t)rows - c->info.loose;
 
-    if (!rank_lists(s, c->info.nlist, false)) {
+    if (!rk__cluster_lists_next(&s->lists, c->info.nlist, false)) {
         return;
     }
     for (size_t r = rk_bitset_next(s->options->filter, 0); r < rows;
@@ -484,7 +335,7 @@ score_passing(cluster_search *s)
         uint32_t at = c->place[r];
         uint32_t l = c->list_of[r];
         if (at < placed && l < c->info.nlist) {
-            wait_row(s, -INFINITY, s->lists[l].key, at);
+            wait_row(s, -INFINITY, s->lists.items[l].key, at);
             if (s->n_waiting == 2 * BATCH) {
                 flush_waiting(s);
             }
@@ -510,7 +361,7 @@ score_kept(cluster_search *s, rk__heap *heap)
         bool end = i == s->n_kept;
         if (!end) {
             uint32_t row = c->row_of[s->kept[i].row];
-            if (row < c->rows) {
+            if (passes(s, row)) { /* again: the image may lie about places */
                 rows[n++] = row;
             }
         }
@@ -568,6 +419,9 @@ prepare(cluster_search *s, uint32_t k, bool *finite, rk_err *err)
     uint8_t *memory = rk_arena_alloc(arena, point + rk__cluster_query_bytes(space) + 64);
     rk__dist_fn ip = rk__kernels_get()->dense[RK__F32].ip;
 
+    s->lists.cluster = s->cluster;
+    s->lists.query = &s->coded;
+    s->lists.arena = arena;
     s->near.cap = k;
     s->near.items = rk_arena_alloc(arena, (size_t)k * sizeof(*s->near.items));
     s->kept_cap = 2 * k + 256;
@@ -590,20 +444,25 @@ prepare(cluster_search *s, uint32_t k, bool *finite, rk_err *err)
     rk__cluster_rotate_head(space, s->point.z, s->point.bits);
     rk__cluster_query_init(space, &s->point, memory + point, &s->coded);
     if (!space->ip) {
-        s->base = s->point.tail + ip(s->point.z, s->point.z, space->reduced);
+        s->lists.base = s->point.tail + ip(s->point.z, s->point.z, space->reduced);
     }
     s->slack = s->cluster->info.slack * (space->ip ? s->unit : 1.0f);
     set_range(s);
     return RK_OK;
 }
 
-/* Whether scoring the passing rows one by one costs less than probing. */
+/* Whether scoring the passing rows one by one costs less than probing; nanoseconds, about. A filter
+ * makes a search probe half as many lists again and more. */
 static bool
 one_by_one(const cluster_search *s)
 {
-    size_t passing = s->options->filter_count;
+    const rk__cluster *c = s->cluster;
+    double lists = RK_MIN(s->effort.first, s->effort.probes);
+    double probing = 30000 + 2.2 * lists * (double)c->rows / (double)c->info.nlist;
+    double each = 20 + (c->records ? 0.05 * (double)c->space.reduced : 0.1 * (double)c->space.dim);
 
-    return s->options->filter && passing <= RK_MAX(s->cluster->rows / 48, (size_t)1024);
+    return s->options->filter &&
+           (double)s->options->filter_count * each + 8.0 * (double)c->info.nlist <= probing;
 }
 
 rk_code
@@ -629,9 +488,9 @@ rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_o
     if (one_by_one(&s)) {
         score_passing(&s);
     } else {
-        probe_lists(&s, s.effort.probes);
+        probe_lists(&s);
     }
-    if (s.no_memory) {
+    if (s.no_memory || s.lists.no_memory) {
         return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u lists",
                        s.cluster->info.nlist);
     }
@@ -653,6 +512,7 @@ rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_o
 
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
+#define FILTER_MORE    0.3
 
 rk_code
 rk__cluster_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
@@ -660,7 +520,12 @@ rk__cluster_search(const rk_index *index, const rk__query *query, const rk_searc
 {
     const rk__cluster *cluster = index->impl;
     double recall = rk__param_float(options->params, "target_recall", RECALL_DEFAULT, 0, 1);
-    rk__cluster_effort effort = rk__cluster_effort_of(cluster, (float)recall);
+    rk__cluster_effort effort;
+
+    if (options->filter) { /* the k nearest that pass lie farther out, where bits tell less */
+        recall += (1 - recall) * FILTER_MORE;
+    }
+    effort = rk__cluster_effort_of(cluster, (float)recall);
 
     if (!index->automatic || rk_params_get(options->params, "nprobe").data) {
         double more = rk__param_float(options->params, "refine_k", 1, 1, 1e6);
@@ -670,5 +535,6 @@ rk__cluster_search(const rk_index *index, const rk__query *query, const rk_searc
         effort.epsilon += (float)RK_MIN(log2(more), 8.0) / 4;
     }
     effort.probes = RK_MIN(effort.probes, cluster->info.nlist);
+    effort.first = index->automatic ? effort.first : effort.probes;
     return rk__cluster_run(index, query, options, &effort, heap, err);
 }

@@ -13,7 +13,7 @@
 
 #define CHECKED      16u
 #define CHUNK        256u
-#define ITERATIONS   10u
+#define ITERATIONS   8u
 #define PER_CENTRE   64u
 #define SAMPLE_BYTES ((size_t)384 << 20)
 #define GAIN_MIN     0.998
@@ -106,7 +106,7 @@ uint32_t
 rk__cluster_nearest(const rk__cluster_space *space, const rk__cluster_centres *centres,
                     const rk__cluster_point *point, const rk__cluster_query *query, float *distance)
 {
-    rk__scan32_fn scan = rk__kernels_get()->scan32;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
     size_t groups = rk__bits_groups(space->padded);
     size_t codes = rk__cluster_codes_bytes(space);
     promising p = {.n = 0};

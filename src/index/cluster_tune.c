@@ -4,27 +4,34 @@
  * themselves left out of their answers, against a search that leaves nothing out. The table is kept
  * in the image, so a search that states the recall it wants finds its effort there.
  *
- * Efforts are taken from one path, on which probing and refining grow together in the proportion
- * that measurements on text and image data found best. The recall of a sample is noisy, so the
- * table is made to rise and a search aims a little above what is asked.
+ * For each epsilon one search with the largest beta is traced: which list gave which answer, what
+ * beta reaches that list, and what it cost to get there. That tells recall and cost for every
+ * smaller beta too. A level of the table is the cheapest pair that reaches its recall.
  *
  * Also measured: how far a record's distance is from the true one, which says how many of the best
  * are scored on their vectors.
+ *
+ * Costs are counted, not timed: the table is a function of the data and the seed.
  */
-#include <stdlib.h>
-
 #include "index/cluster.h"
 
-#define QUERIES     128u
+#define QUERIES     192u
 #define K           10u
 #define SLACK_SHARE 3.0f  /* of the root mean square error */
 #define SLACK_START 0.05f /* of the squared radius, until it is measured */
+#define MARGIN      0.2f  /* of what is missing to 1: rows are easier queries than new vectors */
+#define BETAS       24u
+#define EPSILONS    5u
 
-/* The path. */
-static const rk__cluster_level path[RK__CLUSTER_LEVELS] = {
-    {0, 0.05f, 0.8f, 0}, {0, 0.12f, 1.0f, 0}, {0, 0.20f, 1.2f, 0}, {0, 0.28f, 1.4f, 0},
-    {0, 0.36f, 1.6f, 0}, {0, 0.48f, 2.0f, 0}, {0, 0.65f, 2.4f, 0}, {0, 1.00f, 3.0f, 0},
-};
+static const float betas[BETAS] = {0.05f, 0.08f, 0.12f, 0.16f, 0.20f, 0.24f, 0.28f, 0.32f,
+                                   0.36f, 0.40f, 0.45f, 0.50f, 0.56f, 0.63f, 0.70f, 0.80f,
+                                   0.90f, 1.0f,  1.15f, 1.3f,  1.5f,  1.75f, 2.0f,  2.3f};
+static const float epsilons[EPSILONS] = {0.5f, 0.8f, 1.2f, 1.7f, 2.3f};
+static const float recalls[RK__CLUSTER_LEVELS] = {0.80f, 0.90f, 0.93f, 0.95f,
+                                                  0.97f, 0.98f, 0.99f, 1.0f};
+
+#define BETA_MOST    2.5f
+#define EPSILON_MOST 3.0f
 
 rk__cluster_effort
 rk__cluster_effort_of(const rk__cluster *cluster, float recall)
@@ -35,22 +42,34 @@ rk__cluster_effort_of(const rk__cluster *cluster, float recall)
     while (i + 1 < RK__CLUSTER_LEVELS && !(levels[i].recall >= recall)) {
         i++;
     }
-    rk__cluster_effort effort = {levels[i].beta, levels[i].epsilon, cluster->info.nlist};
-    if (i > 0 && levels[i].recall > recall && levels[i].recall > levels[i - 1].recall) {
-        float share = (recall - levels[i - 1].recall) / (levels[i].recall - levels[i - 1].recall);
-        effort.beta = levels[i - 1].beta + share * (levels[i].beta - levels[i - 1].beta);
-        effort.epsilon =
-            levels[i - 1].epsilon + share * (levels[i].epsilon - levels[i - 1].epsilon);
-    }
-    return effort;
+    const rk__cluster_level *to = &levels[i];
+    const rk__cluster_level *from = &levels[i > 0 ? i - 1 : 0];
+    float share = to->recall > from->recall && recall > from->recall && i + 1 < RK__CLUSTER_LEVELS
+                      ? (recall - from->recall) / (to->recall - from->recall)
+                      : 1;
+    share = RK_MIN(share, 1.0f);
+    return (rk__cluster_effort){
+        .beta = from->beta + share * (to->beta - from->beta),
+        .epsilon = from->epsilon + share * (to->epsilon - from->epsilon),
+        .first = to->first,
+        .probes = cluster->info.nlist,
+    };
 }
+
+/* What one query gave with one epsilon: per beta, answers, cost, lists. */
+typedef struct measured {
+    float found[BETAS];
+    float cost[BETAS];
+    float lists[BETAS];
+} measured;
 
 typedef struct tune_job {
     const rk_index *index;
     const rk_build_options *options;
     size_t queries;
-    uint32_t *found; /* per query: wanted, then found at each level */
-    float *error;    /* per query: mean squared error of the records of what was wanted */
+    measured *measured; /* per query and epsilon */
+    uint32_t *wanted;   /* per query: answers there are */
+    float *error;       /* per query: mean squared error of the records of what was wanted */
     _Atomic(bool) failed;
 } tune_job;
 
@@ -130,18 +149,72 @@ record_error(const tune_job *job, uint32_t row, const rk__near *near, uint32_t n
     return sum / (float)n;
 }
 
+/* What the trace and the answers of one search say for every beta. */
+static void
+read_trace(const tune_job *job, const rk__cluster_trace *trace, const rk__near *got, uint32_t n,
+           float worst, measured *out)
+{
+    const rk__cluster *c = job->index->impl;
+    uint32_t at = 0;
+
+    for (uint32_t b = 0; b < BETAS; b++) {
+        while (at < trace->n && trace->beta[at] <= betas[b]) {
+            at++;
+        }
+        out->cost[b] = at > 0 ? trace->cost[at - 1] : 0;
+        out->lists[b] = (float)at;
+        for (uint32_t i = 0; i < n; i++) {
+            float reached = trace->reached[c->list_of[got[i].row]];
+            out->found[b] += got[i].key <= worst && reached <= betas[b];
+        }
+    }
+}
+
+static bool
+trace_efforts(tune_job *job, size_t q, uint32_t row, rk_arena *arena, float worst)
+{
+    const rk__cluster *c = job->index->impl;
+    uint32_t nlist = c->info.nlist;
+    rk__near got[K];
+    uint32_t n = 0;
+
+    for (uint32_t e = 0; e < EPSILONS; e++) {
+        rk_arena_reset(arena);
+        float *memory = rk_arena_alloc(arena, 3 * (size_t)nlist * sizeof(float));
+        if (!memory) {
+            return false;
+        }
+        rk__cluster_trace trace = {
+            .beta = memory, .cost = memory + nlist, .reached = memory + 2 * (size_t)nlist};
+        rk__cluster_effort effort = {.beta = betas[BETAS - 1],
+                                     .epsilon = epsilons[e],
+                                     .first = nlist,
+                                     .probes = nlist,
+                                     .trace = &trace};
+        for (uint32_t l = 0; l < nlist; l++) {
+            trace.reached[l] = INFINITY;
+        }
+        if (!nearest_rows(job, row, &effort, arena, got, &n)) {
+            return false;
+        }
+        read_trace(job, &trace, got, n, worst, &job->measured[q * EPSILONS + e]);
+    }
+    return true;
+}
+
 static void
 tune_query(void *arg, size_t q)
 {
     tune_job *job = arg;
     const rk__cluster *cluster = job->index->impl;
     uint32_t row = (uint32_t)((double)q * (double)cluster->rows / (double)job->queries);
-    rk__cluster_effort all = {INFINITY, 4.0f, cluster->info.nlist};
+    rk__cluster_effort all = {.beta = INFINITY,
+                              .epsilon = EPSILON_MOST,
+                              .first = cluster->info.nlist,
+                              .probes = cluster->info.nlist};
     rk_arena *arena = NULL;
     rk__near wanted[K];
-    rk__near got[K];
     uint32_t n = 0;
-    uint32_t m = 0;
 
     if (cluster->place[row] >= cluster->rows - cluster->info.loose || rk__cancelled(job->options)) {
         return;
@@ -153,20 +226,11 @@ tune_query(void *arg, size_t q)
     }
     if (!nearest_rows(job, row, &all, arena, wanted, &n)) {
         job->failed = true;
-        rk_arena_free(arena);
-        return;
-    }
-    job->error[q] = record_error(job, row, wanted, n, arena);
-    job->found[q * (RK__CLUSTER_LEVELS + 1)] = n;
-    for (size_t l = 0; l < RK__CLUSTER_LEVELS; l++) {
-        rk__cluster_effort effort = {path[l].beta, path[l].epsilon, cluster->info.nlist};
-        rk_arena_reset(arena);
-        if (!nearest_rows(job, row, &effort, arena, got, &m)) {
+    } else if (n > 0) {
+        job->error[q] = record_error(job, row, wanted, n, arena);
+        job->wanted[q] = n;
+        if (!trace_efforts(job, q, row, arena, wanted[n - 1].key)) {
             job->failed = true;
-            break;
-        }
-        for (uint32_t i = 0; i < m && n > 0; i++) {
-            job->found[q * (RK__CLUSTER_LEVELS + 1) + l + 1] += got[i].key <= wanted[n - 1].key;
         }
     }
     rk_arena_free(arena);
@@ -175,24 +239,40 @@ tune_query(void *arg, size_t q)
 static void
 fill_table(rk__cluster *cluster, const tune_job *job)
 {
-    uint64_t sums[RK__CLUSTER_LEVELS + 1] = {0};
+    measured sums[EPSILONS] = {0};
     double error = 0;
-    size_t seen = 0;
-    float last = 0;
+    float wanted = 0;
+    float seen = 0;
 
     for (size_t q = 0; q < job->queries; q++) {
-        for (size_t l = 0; l <= RK__CLUSTER_LEVELS; l++) {
-            sums[l] += job->found[q * (RK__CLUSTER_LEVELS + 1) + l];
+        for (uint32_t e = 0; e < EPSILONS; e++) {
+            const measured *m = &job->measured[q * EPSILONS + e];
+            for (uint32_t b = 0; b < BETAS; b++) {
+                sums[e].found[b] += m->found[b];
+                sums[e].cost[b] += m->cost[b];
+                sums[e].lists[b] += m->lists[b];
+            }
         }
+        wanted += (float)job->wanted[q];
+        seen += job->wanted[q] > 0;
         error += (double)job->error[q];
-        seen += job->found[q * (RK__CLUSTER_LEVELS + 1)] > 0;
     }
-    for (size_t l = 0; l < RK__CLUSTER_LEVELS; l++) {
-        float recall = sums[0] > 0 ? (float)sums[l + 1] / (float)sums[0] : 1;
-        last = RK_MAX(last, RK_MIN(recall, 1.0f));
-        cluster->info.levels[l].recall = last;
+    for (uint32_t l = 0; l + 1 < RK__CLUSTER_LEVELS; l++) {
+        rk__cluster_level *level = &cluster->info.levels[l];
+        float cheapest = INFINITY;
+        for (uint32_t e = 0; e < EPSILONS; e++) {
+            for (uint32_t b = 0; b < BETAS; b++) {
+                if (sums[e].found[b] >= (recalls[l] + (1 - recalls[l]) * MARGIN) * wanted &&
+                    sums[e].cost[b] < cheapest) {
+                    cheapest = sums[e].cost[b];
+                    level->beta = betas[b];
+                    level->epsilon = epsilons[e];
+                    level->first = (uint32_t)(1.25f * sums[e].lists[b] / RK_MAX(seen, 1.0f)) + 8;
+                    level->first = RK_MIN(level->first, cluster->info.nlist);
+                }
+            }
+        }
     }
-    cluster->info.levels[RK__CLUSTER_LEVELS - 1].recall = 1;
     cluster->info.slack = seen > 0 ? SLACK_SHARE * (float)sqrt(error / (double)seen) : 0;
     if (!isfinite(cluster->info.slack)) {
         cluster->info.slack = 0;
@@ -206,16 +286,22 @@ rk__cluster_tune(rk_index *index, const rk_build_options *options, rk_err *err)
     tune_job job = {.index = index, .options = options};
     rk_code code = RK_OK;
 
-    memcpy(cluster->info.levels, path, sizeof(path));
+    for (uint32_t l = 0; l < RK__CLUSTER_LEVELS; l++) {
+        cluster->info.levels[l] = (rk__cluster_level){.recall = recalls[l],
+                                                      .beta = BETA_MOST,
+                                                      .epsilon = EPSILON_MOST,
+                                                      .first = cluster->info.nlist};
+    }
     cluster->info.slack =
         SLACK_START * cluster->info.radius * (cluster->space.ip ? 1.0f : cluster->info.radius);
-    if (index->space.rows < 4 * K) {
+    if (index->space.rows < 64) {
         return RK_OK;
     }
-    job.queries = RK_MIN((size_t)QUERIES, index->space.rows / 4);
-    job.found = rk_alloc_zero(job.queries * (RK__CLUSTER_LEVELS + 1), sizeof(*job.found));
+    job.queries = RK_MIN((size_t)QUERIES, RK_MAX(index->space.rows / 64, (size_t)16));
+    job.measured = rk_alloc_zero(job.queries * EPSILONS, sizeof(*job.measured));
+    job.wanted = rk_alloc_zero(job.queries, sizeof(*job.wanted));
     job.error = rk_alloc_zero(job.queries, sizeof(*job.error));
-    if (!job.found || !job.error) {
+    if (!job.measured || !job.wanted || !job.error) {
         code = rk_fail(err, RK_ENOMEM, "cluster build: no memory to measure recall");
         goto out;
     }
@@ -230,7 +316,8 @@ rk__cluster_tune(rk_index *index, const rk_build_options *options, rk_err *err)
     }
     fill_table(cluster, &job);
 out:
-    rk_free(job.found);
+    rk_free(job.measured);
+    rk_free(job.wanted);
     rk_free(job.error);
     return code;
 }
