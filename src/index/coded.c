@@ -317,9 +317,15 @@ void
 rk__coded_keys(const rk__coded_query *query, const uint32_t *rows, size_t n, float *keys)
 {
     const float *factors = query->coded->factors;
+    size_t bytes = query->coded->codec.code_bytes;
+    size_t lines = RK_MIN(bytes, (size_t)256);
 
     for (size_t i = 0; i < n; i++) {
+        const uint8_t *code = query->coded->codes + rows[i] * bytes;
         __builtin_prefetch(factors + (size_t)rows[i] * 2);
+        for (size_t b = 0; b < (i < 8 ? lines : 1); b += 64) {
+            __builtin_prefetch(code + b);
+        }
     }
     rk__codec_dots(&query->query, query->coded->codes, rows, n, keys);
     for (size_t i = 0; i < n; i++) {

@@ -52,31 +52,46 @@ rk__ivfc_query_init(rk__ivfc_query *out, const rk__ivfc *ivf, const rk__space *s
     return true;
 }
 
-void
+uint32_t
 rk__ivfc_estimate(const rk__ivfc *ivf, const rk__ivfc_query *query, uint64_t slot, size_t n,
-                  float extra, float out[32])
+                  float extra, float below, float out[32])
 {
+    uint32_t all = n < 32 ? (UINT32_C(1) << n) - 1 : UINT32_MAX;
+    uint32_t mask = 0;
+
     if (ivf->blocks) {
-        (void)rk__kernels_get()->scan32(
-            query->lut, ivf->codes + slot / 32 * rk__codec_block_bytes(&ivf->codec),
-            rk__codec_groups(&ivf->codec), ivf->add + slot, ivf->mul + slot, query->unit,
-            query->bias, extra, INFINITY, out);
-        return;
+        return all & rk__kernels_get()->scan32(
+                         query->lut, ivf->codes + slot / 32 * rk__codec_block_bytes(&ivf->codec),
+                         rk__codec_groups(&ivf->codec), ivf->add + slot, ivf->mul + slot,
+                         query->unit, query->bias, extra, below, out);
     }
     rk__codec_dots(&query->query, ivf->codes + slot * ivf->codec.code_bytes, NULL, n, out);
     for (size_t i = 0; i < n; i++) {
         out[i] = ivf->add[slot + i] + ivf->mul[slot + i] * out[i] + extra;
+        mask |= (uint32_t)(out[i] < below) << i;
     }
+    return mask;
 }
 
-float
-rk__ivfc_centre_key(const rk__ivfc *ivf, const rk__space *space, const float *vector, uint32_t list)
+void
+rk__ivfc_centre_keys(const rk__ivfc *ivf, const rk__space *space, const float *vector,
+                     uint32_t list, uint32_t n, float *keys)
 {
     const rk__dense_kernels *f32 = &rk__kernels_get()->dense[RK__F32];
-    const float *centre = ivf->centres + (size_t)list * space->dim;
+    bool ip = rk__ivfc_metric(space) == RK_METRIC_IP;
 
-    return rk__ivfc_metric(space) == RK_METRIC_IP ? -f32->ip(vector, centre, space->dim)
-                                                  : f32->l2(vector, centre, space->dim);
+    for (uint32_t i = 0; i < n; i += 4) {
+        const void *four[4];
+        float out[4];
+        uint32_t m = RK_MIN(n - i, 4u);
+        for (uint32_t j = 0; j < 4; j++) {
+            four[j] = ivf->centres + (size_t)(list + i + RK_MIN(j, m - 1)) * space->dim;
+        }
+        (ip ? f32->ipx4 : f32->l2x4)(vector, four, space->dim, out);
+        for (uint32_t j = 0; j < m; j++) {
+            keys[i + j] = ip ? -out[j] : out[j];
+        }
+    }
 }
 
 /* ---- image ---- */

@@ -90,12 +90,13 @@ size_t rk__ivfc_query_bytes(const rk__ivfc *ivf);
 bool rk__ivfc_query_init(rk__ivfc_query *out, const rk__ivfc *ivf, const rk__space *space,
                          const void *row, float inv_norm, void *memory);
 /* Estimates of up to 32 slots from |slot| on, a multiple of 32 within its list; |extra| is the
- * estimate of the centre itself. Places past |n| are left alone without blocks, else anything. */
-void rk__ivfc_estimate(const rk__ivfc *ivf, const rk__ivfc_query *query, uint64_t slot, size_t n,
-                       float extra, float out[32]);
-/* The estimate of a query and a centre. */
-float rk__ivfc_centre_key(const rk__ivfc *ivf, const rk__space *space, const float *vector,
-                          uint32_t list);
+ * estimate of the centre itself. Returns the mask of those of the |n| that are under |below|;
+ * places past |n| hold anything. */
+uint32_t rk__ivfc_estimate(const rk__ivfc *ivf, const rk__ivfc_query *query, uint64_t slot,
+                           size_t n, float extra, float below, float out[32]);
+/* The estimates of a query and |n| centres from |list| on. */
+void rk__ivfc_centre_keys(const rk__ivfc *ivf, const rk__space *space, const float *vector,
+                          uint32_t list, uint32_t n, float *keys);
 
 rk_code rk__ivfc_build(rk_index *index, const rk_build_options *options, rk_err *err);
 rk_code rk__ivfc_search(const rk_index *index, const rk__query *query,

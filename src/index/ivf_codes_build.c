@@ -334,6 +334,7 @@ measure_error(ivfc_build *b, rk_err *err)
     for (uint64_t at = 0; memory && other && at < ivf->offsets[ivf->nlist]; at += step) {
         rk__ivfc_query query;
         float est[32];
+        float extra = 0;
         while (at >= ivf->offsets[list + 1]) {
             list++;
         }
@@ -342,8 +343,8 @@ measure_error(ivfc_build *b, rk_err *err)
                                  norm_of(space, ivf->rows[at]), memory)) {
             continue;
         }
-        rk__ivfc_estimate(ivf, &query, ivf->slots[list], m,
-                          rk__ivfc_centre_key(ivf, space, query.vector, list), est);
+        rk__ivfc_centre_keys(ivf, space, query.vector, list, 1, &extra);
+        (void)rk__ivfc_estimate(ivf, &query, ivf->slots[list], m, extra, INFINITY, est);
         for (size_t i = 0; i < m; i++) {
             uint32_t row = ivf->rows[ivf->offsets[list] + i];
             (void)rk__coded_source(space, rk__space_row(space, row), norm_of(space, row), other);

@@ -105,6 +105,7 @@ order_lists(ivfc_search *s, uint32_t first, rk_err *err)
     const rk__ivfc *ivf = s->ivf;
     rk__heap nearest = {.cap = first};
     rk_arena *arena = s->options->arena;
+    float keys[64];
 
     if (!s->lists) {
         s->lists = rk_arena_alloc(arena, (size_t)ivf->nlist * sizeof(*s->lists));
@@ -113,7 +114,11 @@ order_lists(ivfc_search *s, uint32_t first, rk_err *err)
         return rk_fail(err, RK_ENOMEM, "IVF search: no memory for %u lists", ivf->nlist);
     }
     for (uint32_t l = 0; l < ivf->nlist; l++) {
-        float key = rk__ivfc_centre_key(ivf, &s->index->space, s->prepared.vector, l);
+        if (l % RK_COUNT(keys) == 0) {
+            rk__ivfc_centre_keys(ivf, &s->index->space, s->prepared.vector, l,
+                                 RK_MIN(ivf->nlist - l, (uint32_t)RK_COUNT(keys)), keys);
+        }
+        float key = keys[l % RK_COUNT(keys)];
         s->lists[l] = (rk__near){key == key ? key : INFINITY, l};
     }
     if (first >= ivf->nlist) {
@@ -125,7 +130,9 @@ order_lists(ivfc_search *s, uint32_t first, rk_err *err)
         return rk_fail(err, RK_ENOMEM, "IVF search: no memory for %u lists", first);
     }
     for (uint32_t l = 0; l < ivf->nlist; l++) {
-        rk__heap_push(&nearest, s->lists[l].key, l);
+        if (!rk__heap_rejects(&nearest, s->lists[l].key)) {
+            rk__heap_push(&nearest, s->lists[l].key, l);
+        }
     }
     rk__heap_sort(&nearest);
     memcpy(s->lists, nearest.items, first * sizeof(*nearest.items)); /* the rest is made again if
@@ -140,19 +147,26 @@ passes(const ivfc_search *s, uint32_t row)
            (!s->options->filter || rk_bitset_get(s->options->filter, row));
 }
 
-/* Offers the estimates of up to 32 slots; returns how many passing rows lay within the bounds. */
-static size_t
-offer(ivfc_search *s, const uint32_t *rows, size_t n, const float *est)
+/* Estimates at or above this one are of no use any more. */
+static float
+bound_of(const ivfc_search *s)
 {
-    float below = s->upper + s->slack;
+    if (s->range.on) {
+        return nextafterf(s->upper + s->slack, INFINITY);
+    }
+    return rk__heap_full(&s->best) ? s->best.items[0].key : INFINITY;
+}
+
+/* Offers the slots in |mask|; returns how many passing rows lay within the bounds. */
+static size_t
+offer(ivfc_search *s, const uint32_t *rows, uint32_t mask, const float *est)
+{
     float above = s->lower - s->slack;
     size_t in_range = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        if (rk__heap_rejects(&s->best, est[i]) && !s->range.on) {
-            continue;
-        }
-        if (!(est[i] <= below && est[i] >= above) || !passes(s, rows[i])) {
+    for (; mask != 0; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctz(mask);
+        if (!(est[i] >= above) || !passes(s, rows[i])) {
             continue;
         }
         in_range += est[i] <= s->upper && est[i] >= s->lower;
@@ -185,8 +199,9 @@ scan_list(ivfc_search *s, rk__near list)
         float est[32];
         size_t m = RK_MIN(n - i, (size_t)32);
         if (any_passes(s, rows + i, m)) {
-            rk__ivfc_estimate(ivf, &s->prepared, ivf->slots[list.row] + i, m, list.key, est);
-            in_range += offer(s, rows + i, m, est);
+            uint32_t mask = rk__ivfc_estimate(ivf, &s->prepared, ivf->slots[list.row] + i, m,
+                                              list.key, bound_of(s), est);
+            in_range += offer(s, rows + i, mask, est);
         }
     }
     return in_range;
