@@ -123,6 +123,8 @@ rk__sparse_pair(const rk_vectors *v, uint64_t at)
 /* The place of |index| among |n| ascending numbers that are |stride| bytes apart; SIZE_MAX when it
  * is not there. */
 size_t rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index);
+/* Where it would be if the numbers were spread evenly, at most n. */
+size_t rk__sparse_guess(const void *first, size_t stride, size_t n, uint32_t index);
 
 /* ---- build ---- */
 

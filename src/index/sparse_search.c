@@ -31,11 +31,12 @@
 
 #define TERMS_MAX   4096u /* of a query with bounds; the factors of more would be too coarse */
 #define CANDIDATES  2048u /* kept before they are scored */
-#define DIRECT_ROWS 1024u /* so few, or fewer than blocks: scored one by one */
+#define DIRECT_ROWS 512u  /* so few, or one for 8 blocks: scored one by one */
 #define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
-#define NODES_AHEAD 3u    /* of such a group */
-#define DEPTH       4u    /* blocks whose first records are on their way */
-#define AHEAD       8u    /* rows asked for before they are scored */
+#define TERMS_AHEAD 2u
+#define NODES_AHEAD 3u /* of such a group */
+#define DEPTH       4u /* blocks whose first records are on their way */
+#define AHEAD       8u /* rows asked for before they are scored */
 #define SEED_GROUPS 8u
 #define FIRST_TERMS 8u   /* read of a block before the others */
 #define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
@@ -171,9 +172,8 @@ compare_candidates(const void *a, const void *b)
 }
 
 static void
-ask_for_row(const walk *w, uint32_t row)
+ask_for_row(const rk_vectors *v, uint32_t row)
 {
-    const rk_vectors *v = &w->search->index->vectors;
     const char *at = (const char *)v->data + v->offsets[row];
     size_t len = v->offsets[row + 1] - v->offsets[row];
 
@@ -194,12 +194,12 @@ score_candidates(walk *w)
     }
     qsort(w->candidates, n, sizeof(*w->candidates), compare_candidates);
     for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-        ask_for_row(w, w->candidates[i].row);
+        ask_for_row(&w->search->index->vectors, w->candidates[i].row);
     }
     for (size_t i = 0; i < n && w->candidates[i].sum >= w->row_limit; i++) {
         uint32_t row = w->candidates[i].row;
         if (i + AHEAD < n) {
-            ask_for_row(w, w->candidates[i + AHEAD].row);
+            ask_for_row(&w->search->index->vectors, w->candidates[i + AHEAD].row);
         }
         rk__sparse_offer(w->search, rk__sparse_score_row(w->search, row), row);
         raise_limits(w, (double)threshold(w->search));
@@ -316,10 +316,13 @@ ask_for_term(const term *t)
 static void
 bound_blocks(walk *w)
 {
+    for (size_t i = 0; i < RK_MIN(w->n_terms, (size_t)TERMS_AHEAD); i++) {
+        ask_for_term(&w->terms[i]);
+    }
     for (size_t i = 0; i < w->n_terms; i++) {
         const term *t = &w->terms[i];
-        if (i + 1 < w->n_terms) {
-            ask_for_term(t + 1);
+        if (i + TERMS_AHEAD < w->n_terms) {
+            ask_for_term(t + TERMS_AHEAD);
         }
         w->kernels->bound(t->nodes, t->n_nodes, t->entries, t->n_entries, w->search->s->n_groups,
                           t->factor, w->bounds, w->any);
@@ -629,7 +632,7 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
     size_t rows = search->index->vectors.rows;
 
     if (search->query.n > TERMS_MAX ||
-        options->filter_count < RK_MAX((size_t)DIRECT_ROWS, search->s->n_blocks)) {
+        options->filter_count < RK_MAX((size_t)DIRECT_ROWS, search->s->n_blocks / 8)) {
         rk__sparse_search_rows(search);
         return RK_OK;
     }
@@ -645,20 +648,27 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
 void
 rk__sparse_search_rows(rk__sparse_search *search)
 {
+    enum { BATCH = 16 }; /* asked for together: first where they are, then their bytes */
     const rk_vectors *v = &search->index->vectors;
     const rk_bitset *filter = search->options->filter;
     size_t row = filter ? rk_bitset_next(filter, 0) : 0;
 
     while (row < v->rows) {
-        size_t next = filter ? rk_bitset_next(filter, row + 1) : row + 1;
-        if (next < v->rows) {
-            const char *at = (const char *)v->data + v->offsets[next];
-            size_t len = v->offsets[next + 1] - v->offsets[next];
-            for (size_t i = 0; i < RK_MIN(len, (size_t)1024); i += 64) {
-                __builtin_prefetch(at + i);
-            }
+        uint32_t batch[BATCH];
+        size_t n = 0;
+        for (; n < BATCH && row < v->rows; n++) {
+            batch[n] = (uint32_t)row;
+            __builtin_prefetch(&v->offsets[row]);
+            row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
         }
-        rk__sparse_offer(search, rk__sparse_score_row(search, row), (uint32_t)row);
-        row = next;
+        for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
+            ask_for_row(v, batch[i]);
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (i + AHEAD < n) {
+                ask_for_row(v, batch[i + AHEAD]);
+            }
+            rk__sparse_offer(search, rk__sparse_score_row(search, batch[i]), batch[i]);
+        }
     }
 }

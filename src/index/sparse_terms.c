@@ -168,6 +168,18 @@ number_at(const void *first, size_t stride, size_t at)
     return rk_get_u32le((const uint8_t *)first + at * stride);
 }
 
+size_t
+rk__sparse_guess(const void *first, size_t stride, size_t n, uint32_t index)
+{
+    uint64_t least = n > 0 ? number_at(first, stride, 0) : 0;
+    uint64_t most = n > 0 ? number_at(first, stride, n - 1) : 0;
+
+    if (index < least || index > most || most < least) { /* images are not trusted */
+        return 0;
+    }
+    return (size_t)((index - least) * (uint64_t)(n - 1) / (most - least + 1));
+}
+
 /* Indexes are often those of a vocabulary of which nearly all occur: look where the index would
  * stand then, and around there. */
 size_t
@@ -184,7 +196,7 @@ rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
     if (index < least || index > most) {
         return SIZE_MAX;
     }
-    size_t at = (size_t)((index - least) * (uint64_t)(n - 1) / (most - least + 1));
+    size_t at = rk__sparse_guess(first, stride, n, index);
     for (size_t step = 1; low < high; step *= 2) {
         uint32_t found = number_at(first, stride, at);
         if (found == index) {

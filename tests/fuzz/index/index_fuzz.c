@@ -33,6 +33,8 @@ static sample samples[] = {
     {"BIN_IVF_FLAT", RK_VEC_BINARY, RK_METRIC_JACCARD, {0}, {0}},
     {"SPARSE_INVERTED_INDEX", RK_VEC_SPARSE, RK_METRIC_IP, {0}, {0}},
     {"HNSW", RK_VEC_F32, RK_METRIC_IP, {0}, {0}},
+    {"SPARSE_WAND", RK_VEC_SPARSE, RK_METRIC_IP, {0}, {0}}, /* TAAT_NAIVE */
+    {"MINHASH_LSH", RK_VEC_BINARY, RK_METRIC_MHJACCARD, {0}, {0}},
 };
 
 static uint8_t dense[ROWS * DIM * 4];
@@ -68,7 +70,11 @@ prepare(void)
     }
     for (size_t i = 0; i < RK_COUNT(samples); i++) {
         sample *s = &samples[i];
-        rk_build_options options = {.metric = s->metric};
+        rk_param params[2] = {
+            {RK_STR("inverted_index_algo"),
+             rk_str_from(strcmp(s->kind, "SPARSE_WAND") == 0 ? "TAAT_NAIVE" : "DAAT_MAXSCORE")},
+            {RK_STR("mh_lsh_band"), RK_STR("5")}};
+        rk_build_options options = {.metric = s->metric, .params = {params, 2}};
         rk_index *index = NULL;
         uint32_t dim = s->type == RK_VEC_SPARSE ? 0 : s->type == RK_VEC_BINARY ? DIM * 8 : DIM;
         s->vectors =
