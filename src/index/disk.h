@@ -151,6 +151,13 @@ typedef struct rk__disk_read {
 RK_MUST_CHECK rk_code rk__disk_rescore(const rk__disk_read *job, rk_page_channel *channel,
                                        rk_arena *arena, rk__heap *heap, rk_err *err);
 
+/* ---- disk_order.c ---- */
+
+/* Puts the |n| rows of a list that starts at position |first| into an order in which near rows
+ * share a unit. False: no memory. */
+RK_MUST_CHECK bool rk__disk_order_rows(const rk_index *index, uint32_t *rows, uint32_t n,
+                                       uint32_t first, uint32_t unit_rows);
+
 /* ---- disk_build.c, disk_search.c, disk_image.c ---- */
 
 rk_code rk__disk_build(rk_index *index, const rk_build_options *options, rk_err *err);

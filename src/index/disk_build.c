@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Building DISKANN and AISAQ: group rows by k-means over a sample, code each row against its
- * centre, checksum the pages as they will be written, and measure how many lists the neighbours of
- * a row are spread over.
+ * Building DISKANN and AISAQ: group rows by k-means over a sample, put near rows of a group into
+ * the same pages, code each row against its centre, checksum the pages as they will be written, and
+ * measure how many lists the neighbours of a row are spread over.
  *
  * Planes are as many as fit the share of the raw vectors that memory may take:
  * pq_code_budget_gb_ratio when given, else a tenth. AISAQ, whose codes stay on disk, takes two:
@@ -230,6 +230,20 @@ make_lists(disk_build *b, rk_err *err)
     b->disk->starts = starts;
     b->disk->order = order;
     return rk__disk_derive(b->index, b->disk, err);
+}
+
+static void
+order_list(void *arg, size_t list)
+{
+    disk_build *b = arg;
+    uint32_t *order = b->disk->owned[3];
+    uint32_t first = b->disk->starts[list];
+
+    if (!rk__cancelled(b->options) &&
+        !rk__disk_order_rows(b->index, order + first, b->disk->starts[list + 1] - first, first,
+                             b->disk->unit_rows)) {
+        b->out_of_memory = true;
+    }
 }
 
 /* ---- codes ---- */
@@ -510,6 +524,8 @@ build_disk(disk_build *b, rk_err *err)
         RK_RET(make_centres(b, err));
     }
     RK_RET(make_lists(b, err));
+    rk__parallel_run(b->options->parallel, b->disk->nlist, order_list, b);
+    RK_RET(check_stopped(b, err));
     RK_RET(make_codes(b, err));
     RK_RET(checksum_pages(b, err));
     RK_RET(measure_probes(b, err));

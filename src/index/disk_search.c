@@ -21,7 +21,7 @@
 
 /* How many deviations an estimate may be too far before its row is left unread, by planes: coarse
  * codes put more rows into doubt, of which each is missed with the same chance. */
-static const float patience[RK__DISK_PLANES_MAX + 1] = {0, 1.6f, 1.0f, 1.0f, 1.0f};
+static const float patience[RK__DISK_PLANES_MAX + 1] = {0, 1.6f, 0.8f, 0.8f, 0.8f};
 
 typedef struct disk_plan {
     double effort; /* 1: as measured */

@@ -7,6 +7,8 @@
  * The page reader here is over memory: reads finish in a shuffled order, a chosen one fails, and
  * the buffers are filled with noise when they are given back.
  */
+#include "index/disk.h"
+
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -646,6 +648,41 @@ test_cancel_and_budget(void **state)
     rk_free(data);
 }
 
+/* Rows that lie together get pages of their own; whatever the start, no row is lost. */
+static void
+test_order(void **state)
+{
+    enum { DIM = 6, PAGES = 16, PER_PAGE = 8, N = PAGES * PER_PAGE };
+    float data[N * DIM];
+    testing_rng rng = {3};
+    rk_vectors v = {RK_VEC_F32, DIM, N, data, NULL};
+    rk_index index = {.vectors = v};
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < N; i++) {
+        testing_rng centre = {100 + i % PAGES};
+        for (size_t d = 0; d < DIM; d++) {
+            data[i * DIM + d] = 10 * testing_gauss(&centre) + 0.01f * testing_gauss(&rng);
+        }
+    }
+    rk__space_init(&index.space, &v, RK_METRIC_L2);
+    for (uint32_t first = 0; first < 20; first++) {
+        uint32_t rows[N];
+        bool seen[N] = {false};
+        for (uint32_t i = 0; i < N; i++) {
+            rows[i] = i;
+        }
+        assert_true(rk__disk_order_rows(&index, rows, N, first, PER_PAGE));
+        for (uint32_t i = 0; i < N; i++) {
+            assert_true(rows[i] < N && !seen[rows[i]]);
+            seen[rows[i]] = true;
+            if (first % PER_PAGE == 0) {
+                assert_int_equal(rows[i] % PAGES, rows[i / PER_PAGE * PER_PAGE] % PAGES);
+            }
+        }
+    }
+}
+
 /* Several threads on one index in a file, through io_uring where there is one, and without. */
 typedef struct racer {
     const rk_index *index;
@@ -732,6 +769,7 @@ main(void)
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_cancel_and_budget),
         cmocka_unit_test(test_threads_on_a_file),
+        cmocka_unit_test(test_order),
     };
 
     rk_kernels_init();
