@@ -2,10 +2,10 @@
 /*
  * Building, saving and opening a graph walked on codes. See hnsw_codes.h.
  *
- * Sections: 1 norms (COSINE), 60 head (u32 stride, u32 flags: 1 refined, 2 codes of refine_type,
- * 4 chain; zero up to 64 bytes), 61 links (rows * stride u32), 62 entries (u32), 63 rows that are
- * not linked (u32), 64 chain (u32 per row), 65 to 67 codes, 70 to 72 codes of refine_type (both as
- * coded.h says).
+ * Sections: 1 norms (COSINE), 110 head (u32 stride, u32 flags: 1 refined, 2 codes of refine_type,
+ * 4 chain; zero up to 64 bytes), 111 links (rows * stride u32), 112 entries (u32), 113 rows that
+ * are not linked (u32), 114 chain (u32 per row), 115 to 117 codes, 120 to 122 codes of refine_type
+ * (both as coded.h says).
  */
 #include "index/hnsw_codes.h"
 
@@ -18,7 +18,19 @@ ground_width(const rk_index *built)
 {
     const rk__hnsw *graph = built->impl;
 
-    return graph->levels[0].cap;
+    return graph->blocks.data ? graph->blocks.width : graph->levels[0].cap;
+}
+
+static uint32_t
+ground_link(const rk__hnsw *graph, uint32_t row, uint32_t i)
+{
+    const rk__hnsw_level *ground = &graph->levels[0];
+    size_t at = (size_t)row * ground->stride + i;
+
+    if (graph->blocks.data) { /* groups of 32 neighbours */
+        at += (i / 32) * (graph->blocks.group / sizeof(uint32_t) - 32);
+    }
+    return rk__link_get(&ground->links[at]);
 }
 
 /* The neighbours of a row on the ground; returns how many. */
@@ -26,12 +38,12 @@ static uint32_t
 ground_links(const rk_index *built, uint32_t row, uint32_t *out)
 {
     const rk__hnsw *graph = built->impl;
-    const rk__hnsw_level *ground = &graph->levels[0];
+    uint32_t width = ground_width(built);
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < ground->cap; i++) {
-        uint32_t next = rk__link_get(&ground->links[(size_t)row * ground->stride + i]);
-        if (next >= ground->nodes) {
+    for (uint32_t i = 0; i < width; i++) {
+        uint32_t next = ground_link(graph, row, i);
+        if (next >= built->space.rows) {
             break;
         }
         out[n++] = next;
@@ -233,15 +245,15 @@ hnswc_sections(const rk_index *index, rk__sections *out)
     size_t rows = index->space.rows;
 
     rk__norms_section(index, out);
-    rk__sections_add(out, 60, graph->head, sizeof(graph->head));
-    rk__sections_add(out, 61, graph->links, rows * graph->stride * sizeof(uint32_t));
-    rk__sections_add(out, 62, graph->entries, graph->n_entries * sizeof(uint32_t));
-    rk__sections_add(out, 63, graph->outside, graph->n_outside * sizeof(uint32_t));
+    rk__sections_add(out, 110, graph->head, sizeof(graph->head));
+    rk__sections_add(out, 111, graph->links, rows * graph->stride * sizeof(uint32_t));
+    rk__sections_add(out, 112, graph->entries, graph->n_entries * sizeof(uint32_t));
+    rk__sections_add(out, 113, graph->outside, graph->n_outside * sizeof(uint32_t));
     if (graph->chain) {
-        rk__sections_add(out, 64, graph->chain, rows * sizeof(uint32_t));
+        rk__sections_add(out, 114, graph->chain, rows * sizeof(uint32_t));
     }
-    rk__coded_sections(&graph->coded, rows, 65, out);
-    rk__coded_sections(&graph->refine, rows, 70, out);
+    rk__coded_sections(&graph->coded, rows, 115, out);
+    rk__coded_sections(&graph->refine, rows, 120, out);
 }
 
 /* An array of u32 of any length up to |most|. */
@@ -275,7 +287,7 @@ hnswc_open(rk_index *index, const rk__sections *sections, rk_err *err)
     }
     index->impl = graph;
     RK_RET(rk__norms_open(index, sections, err));
-    RK_RET(rk__sections_get(sections, 60, RK__HNSWC_HEAD_BYTES, &at, NULL, err));
+    RK_RET(rk__sections_get(sections, 110, RK__HNSWC_HEAD_BYTES, &at, NULL, err));
     memcpy(graph->head, at, sizeof(graph->head));
     graph->stride = rk_get_u32le(graph->head);
     flags = rk_get_u32le(graph->head + 4);
@@ -283,17 +295,18 @@ hnswc_open(rk_index *index, const rk__sections *sections, rk_err *err)
     if (graph->stride == 0 || graph->stride > 8192) {
         return rk_fail(err, RK_ECORRUPT, "graph image: %u links a row", graph->stride);
     }
-    RK_RET(rk__sections_get(sections, 61, (uint64_t)rows * graph->stride * sizeof(uint32_t), &at,
+    RK_RET(rk__sections_get(sections, 111, (uint64_t)rows * graph->stride * sizeof(uint32_t), &at,
                             NULL, err));
     graph->links = at;
-    RK_RET(open_list(sections, 62, RK__HNSWC_ENTRIES_MAX, &graph->entries, &graph->n_entries, err));
-    RK_RET(open_list(sections, 63, rows, &graph->outside, &graph->n_outside, err));
+    RK_RET(
+        open_list(sections, 112, RK__HNSWC_ENTRIES_MAX, &graph->entries, &graph->n_entries, err));
+    RK_RET(open_list(sections, 113, rows, &graph->outside, &graph->n_outside, err));
     if (flags & 4u) {
-        RK_RET(rk__sections_get(sections, 64, (uint64_t)rows * sizeof(uint32_t), &at, NULL, err));
+        RK_RET(rk__sections_get(sections, 114, (uint64_t)rows * sizeof(uint32_t), &at, NULL, err));
         graph->chain = at;
     }
-    RK_RET(rk__coded_open(&graph->coded, &index->space, sections, 65, err));
-    return flags & 2u ? rk__coded_open(&graph->refine, &index->space, sections, 70, err) : RK_OK;
+    RK_RET(rk__coded_open(&graph->coded, &index->space, sections, 115, err));
+    return flags & 2u ? rk__coded_open(&graph->refine, &index->space, sections, 120, err) : RK_OK;
 }
 
 static void

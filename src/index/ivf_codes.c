@@ -2,10 +2,10 @@
 /*
  * Inverted lists of codes: estimates, and the image. See ivf_codes.h.
  *
- * Sections: 1 norms (COSINE), 40 head (u32 codec, m, nbits, nrq, nlist, flags (1 refined, 2 codes
- * of refine_type), f32 error, zero up to 64 bytes), 41 centres (nlist * dim f32), 42 offsets into
- * 43 (u64, nlist + 1), 43 rows (u32), 44 tables of the codec, 45 codes, 46 factors (f32 per slot:
- * all add, then all mul), 50 to 52 codes of refine_type (coded.h).
+ * Sections: 1 norms (COSINE), 90 head (u32 codec, m, nbits, nrq, nlist, flags (1 refined, 2 codes
+ * of refine_type), f32 error, zero up to 64 bytes), 91 centres (nlist * dim f32), 92 offsets into
+ * 93 (u64, nlist + 1), 93 rows (u32), 94 tables of the codec, 95 codes, 96 factors (f32 per slot:
+ * all add, then all mul), 100 to 102 codes of refine_type (coded.h).
  */
 #include "index/ivf_codes.h"
 
@@ -102,14 +102,14 @@ ivfc_sections(const rk_index *index, rk__sections *out)
     const rk__ivfc *ivf = index->impl;
 
     rk__norms_section(index, out);
-    rk__sections_add(out, 40, ivf->head, sizeof(ivf->head));
-    rk__sections_add(out, 41, ivf->centres, (uint64_t)ivf->nlist * index->space.dim * 4);
-    rk__sections_add(out, 42, ivf->offsets, ((uint64_t)ivf->nlist + 1) * sizeof(uint64_t));
-    rk__sections_add(out, 43, ivf->rows, (uint64_t)index->space.rows * sizeof(uint32_t));
-    rk__sections_add(out, 44, ivf->codec.tables, ivf->codec.tables_n * sizeof(float));
-    rk__sections_add(out, 45, ivf->codes, rk__ivfc_code_bytes(ivf));
-    rk__sections_add(out, 46, ivf->add, rk__ivfc_n_slots(ivf) * 2 * sizeof(float));
-    rk__coded_sections(&ivf->refine, index->space.rows, 50, out);
+    rk__sections_add(out, 90, ivf->head, sizeof(ivf->head));
+    rk__sections_add(out, 91, ivf->centres, (uint64_t)ivf->nlist * index->space.dim * 4);
+    rk__sections_add(out, 92, ivf->offsets, ((uint64_t)ivf->nlist + 1) * sizeof(uint64_t));
+    rk__sections_add(out, 93, ivf->rows, (uint64_t)index->space.rows * sizeof(uint32_t));
+    rk__sections_add(out, 94, ivf->codec.tables, ivf->codec.tables_n * sizeof(float));
+    rk__sections_add(out, 95, ivf->codes, rk__ivfc_code_bytes(ivf));
+    rk__sections_add(out, 96, ivf->add, rk__ivfc_n_slots(ivf) * 2 * sizeof(float));
+    rk__coded_sections(&ivf->refine, index->space.rows, 100, out);
 }
 
 static rk_code
@@ -118,9 +118,9 @@ open_lists(rk_index *index, rk__ivfc *ivf, const rk__sections *sections, rk_err 
     const rk__space *space = &index->space;
     const void *at = NULL;
 
-    RK_RET(rk__sections_get(sections, 41, (uint64_t)ivf->nlist * space->dim * 4, &at, NULL, err));
+    RK_RET(rk__sections_get(sections, 91, (uint64_t)ivf->nlist * space->dim * 4, &at, NULL, err));
     ivf->centres = at;
-    RK_RET(rk__sections_get(sections, 42, ((uint64_t)ivf->nlist + 1) * sizeof(uint64_t), &at, NULL,
+    RK_RET(rk__sections_get(sections, 92, ((uint64_t)ivf->nlist + 1) * sizeof(uint64_t), &at, NULL,
                             err));
     ivf->offsets = at;
     for (uint32_t l = 0; l < ivf->nlist; l++) {
@@ -133,7 +133,7 @@ open_lists(rk_index *index, rk__ivfc *ivf, const rk__sections *sections, rk_err 
         return rk_fail(err, RK_ECORRUPT, "IVF image: lists do not hold the %zu rows", space->rows);
     }
     RK_RET(
-        rk__sections_get(sections, 43, (uint64_t)space->rows * sizeof(uint32_t), &at, NULL, err));
+        rk__sections_get(sections, 93, (uint64_t)space->rows * sizeof(uint32_t), &at, NULL, err));
     ivf->rows = at;
     ivf->slots = ivf->offsets;
     if (ivf->blocks) {
@@ -164,7 +164,7 @@ ivfc_open(rk_index *index, const rk__sections *sections, rk_err *err)
     }
     index->impl = ivf;
     RK_RET(rk__norms_open(index, sections, err));
-    RK_RET(rk__sections_get(sections, 40, RK__IVFC_HEAD_BYTES, &at, NULL, err));
+    RK_RET(rk__sections_get(sections, 90, RK__IVFC_HEAD_BYTES, &at, NULL, err));
     memcpy(ivf->head, at, sizeof(ivf->head));
     RK_RET(rk__codec_read(&ivf->codec, ivf->head, space->dim, err));
     ivf->nlist = rk_get_u32le(ivf->head + 16);
@@ -177,15 +177,15 @@ ivfc_open(rk_index *index, const rk__sections *sections, rk_err *err)
     ivf->refined = (flags & 1u) != 0;
     ivf->blocks = rk__codec_has_blocks(&ivf->codec);
     RK_RET(open_lists(index, ivf, sections, err));
-    RK_RET(rk__sections_get(sections, 44, SIZE_MAX, &at, &bytes, err));
+    RK_RET(rk__sections_get(sections, 94, SIZE_MAX, &at, &bytes, err));
     RK_RET(rk__codec_open(&ivf->codec, at, bytes, err));
-    RK_RET(rk__sections_get(sections, 45, rk__ivfc_code_bytes(ivf), &at, NULL, err));
+    RK_RET(rk__sections_get(sections, 95, rk__ivfc_code_bytes(ivf), &at, NULL, err));
     ivf->codes = at;
     RK_RET(
-        rk__sections_get(sections, 46, rk__ivfc_n_slots(ivf) * 2 * sizeof(float), &at, NULL, err));
+        rk__sections_get(sections, 96, rk__ivfc_n_slots(ivf) * 2 * sizeof(float), &at, NULL, err));
     ivf->add = at;
     ivf->mul = ivf->add + rk__ivfc_n_slots(ivf);
-    return flags & 2u ? rk__coded_open(&ivf->refine, space, sections, 50, err) : RK_OK;
+    return flags & 2u ? rk__coded_open(&ivf->refine, space, sections, 100, err) : RK_OK;
 }
 
 static void

@@ -43,7 +43,7 @@ static const code_case cases[] = {
     {"SCANN", RK_VEC_F32, RK_METRIC_COSINE, 33, "sub_dim=3", "reorder_k=100", 0.9},
     {"SCANN", RK_VEC_F16, RK_METRIC_L2, 34, "with_raw_data=false", "reorder_k=50", 0.8},
     {"SCANN", RK_VEC_BF16, RK_METRIC_COSINE, 32, "sub_dim=1", "", 0.9},
-    {"HNSW_SQ", RK_VEC_F32, RK_METRIC_L2, 33, HNSW, "ef=100", 0.98},
+    {"HNSW_SQ", RK_VEC_F32, RK_METRIC_L2, 33, "M=24;efConstruction=100", "ef=100", 0.98},
     {"HNSW_SQ", RK_VEC_F32, RK_METRIC_IP, 40, HNSW ";sq_type=sq6", "ef=100", 0.9},
     {"HNSW_SQ", RK_VEC_F16, RK_METRIC_COSINE, 40, HNSW ";sq_type=SQ4U", "ef=100", 0.8},
     {"HNSW_SQ", RK_VEC_BF16, RK_METRIC_L2, 40, HNSW ";sq_type=FP16", "ef=100", 0.98},
