@@ -83,7 +83,7 @@ search(char **argv, int settings)
     std::vector<uint32_t> found(d.k);
     double recall = 0;
 
-    for (int s = 0; s < settings && recall < 0.999 * d.queries; s++) {
+    for (int s = 0; s < settings && recall < 0.995 * d.queries; s++) {
         const char *text = argv[2 + s];
         graph.setEf(number(strncmp(text, "ef=", 3) == 0 ? text + 3 : text));
         recall = 0;

@@ -244,7 +244,7 @@ def search(system, mode, path, index, settings):
                     peer.one(q)
             rounds += 1
         print("%s %s %.4f %.0f" % (system, setting, recall, rounds * len(queries) / (time.process_time() - start)), flush=True)
-        if recall >= 0.999:
+        if recall >= 0.995:
             break
 
 

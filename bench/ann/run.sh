@@ -106,15 +106,15 @@ fi
 
 # ---- what a system is called with ----
 
-graph_sweep="ef=10 ef=14 ef=20 ef=28 ef=40 ef=56 ef=80 ef=112 ef=160 ef=224 ef=320 ef=448 ef=640 ef=900"
+graph_sweep="ef=12 ef=20 ef=32 ef=50 ef=80 ef=125 ef=200 ef=320 ef=500 ef=800"
 list_sweep=
-for probe in 2 4 8 16 32 64 128 256; do
-    for refine in $((probe < 32 ? 2 : 4)) 8 16; do list_sweep+=" nprobe=$probe,refine_k=$refine"; done
+for probe in 4 8 16 32 64 128 256; do
+    for refine in $((probe < 32 ? 2 : 4)) 16; do list_sweep+=" nprobe=$probe,refine_k=$refine"; done
 done
 
 bit_sweep= # the second step of one-bit codes has a bound of its own: refine_k widens it
-for probe in 2 4 8 16 32 64 128 256 512; do
-    for refine in 1 4 16; do bit_sweep+=" nprobe=$probe,refine_k=$refine"; done
+for probe in 4 8 16 32 64 128 256 512; do
+    for refine in 1 8; do bit_sweep+=" nprobe=$probe,refine_k=$refine"; done
 done
 
 nlist_of() { awk -v n="$1" 'BEGIN { l = 64; while (l * 2 <= 4 * sqrt(n)) l *= 2; print l }'; } # ROWS: the power of two at 4 sqrt(n)
@@ -141,7 +141,7 @@ sweep_of() { # SYSTEM
     redkite-scann) echo "$list_sweep" | sed -E 's/refine_k=([0-9]+)/reorder_k=\10/g' ;; # refine_k times k
     redkite-hnsw-*) for ef in ${graph_sweep//ef=/}; do echo "ef=$ef,refine_k=2"; done ;;
     redkite-flat) echo "-" ;;
-    redkite-auto) echo "target_recall=0.8 target_recall=0.9 target_recall=0.95 target_recall=0.97 target_recall=0.99 target_recall=0.995 target_recall=0.999" ;;
+    redkite-auto) echo "target_recall=0.8 target_recall=0.9 target_recall=0.95 target_recall=0.97 target_recall=0.99 target_recall=0.995" ;;
     *) echo "$graph_sweep" ;;
     esac
 }
