@@ -143,7 +143,7 @@ RK_MUST_CHECK rk_code rk__sparse_drop(const void *query, size_t len, double rati
 /* ---- image sections ---- */
 
 typedef struct rk__section {
-    uint32_t id; /* unique within an image, given by the kind */
+    uint32_t id;      /* unique within an image, given by the kind */
     const void *data; /* NULL: written by |produce|, or read from a page reader */
     uint64_t len;
     uint64_t offset; /* in the image, when read from one */
