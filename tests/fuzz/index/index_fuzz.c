@@ -35,6 +35,11 @@ static sample samples[] = {
     {"HNSW", RK_VEC_F32, RK_METRIC_IP, {0}, {0}},
     {"SPARSE_WAND", RK_VEC_SPARSE, RK_METRIC_IP, {0}, {0}}, /* TAAT_NAIVE */
     {"MINHASH_LSH", RK_VEC_BINARY, RK_METRIC_MHJACCARD, {0}, {0}},
+    {"IVF_SQ8", RK_VEC_F32, RK_METRIC_COSINE, {0}, {0}},
+    {"IVF_PQ", RK_VEC_F32, RK_METRIC_L2, {0}, {0}},
+    {"SCANN", RK_VEC_F32, RK_METRIC_IP, {0}, {0}},
+    {"HNSW_SQ", RK_VEC_F32, RK_METRIC_COSINE, {0}, {0}},
+    {"HNSW_PRQ", RK_VEC_I8, RK_METRIC_L2, {0}, {0}},
 };
 
 static uint8_t dense[ROWS * DIM * 4];
@@ -70,11 +75,14 @@ prepare(void)
     }
     for (size_t i = 0; i < RK_COUNT(samples); i++) {
         sample *s = &samples[i];
-        rk_param params[2] = {
+        rk_param params[5] = {
             {RK_STR("inverted_index_algo"),
              rk_str_from(strcmp(s->kind, "SPARSE_WAND") == 0 ? "TAAT_NAIVE" : "DAAT_MAXSCORE")},
-            {RK_STR("mh_lsh_band"), RK_STR("5")}};
-        rk_build_options options = {.metric = s->metric, .params = {params, 2}};
+            {RK_STR("mh_lsh_band"), RK_STR("5")},
+            {RK_STR("m"), RK_STR("4")},
+            {RK_STR("refine"), RK_STR("true")},
+            {RK_STR("refine_type"), RK_STR("SQ6")}};
+        rk_build_options options = {.metric = s->metric, .params = {params, RK_COUNT(params)}};
         rk_index *index = NULL;
         uint32_t dim = s->type == RK_VEC_SPARSE ? 0 : s->type == RK_VEC_BINARY ? DIM * 8 : DIM;
         s->vectors =
