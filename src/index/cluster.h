@@ -91,6 +91,7 @@ _Static_assert(sizeof(rk__cluster_head) == 48 + 16 * RK__CLUSTER_LEVELS, "as on 
 
 #define RK__CLUSTER_AXES    1u
 #define RK__CLUSTER_RECORDS 2u
+#define RK__CLUSTER_AUTO    4u /* built as AUTOINDEX */
 
 typedef enum rk__cluster_part {
     RK__CLUSTER_MEAN,

@@ -343,7 +343,8 @@ rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
     cluster->info.padded = cluster->space.padded;
     cluster->info.seed = cluster->space.seed;
     cluster->info.flags = (cluster->space.axes ? RK__CLUSTER_AXES : 0) |
-                          (wants_records(index, options) ? RK__CLUSTER_RECORDS : 0);
+                          (wants_records(index, options) ? RK__CLUSTER_RECORDS : 0) |
+                          (index->automatic ? RK__CLUSTER_AUTO : 0);
     cluster->block_bytes = rk__cluster_codes_bytes(&cluster->space) + 64 * sizeof(float);
     RK_RET(rk__index_reserve(
         index,

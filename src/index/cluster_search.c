@@ -512,29 +512,38 @@ rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_o
 
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
+#define EPSILON_NAMED  2.0f
 #define FILTER_MORE    0.3
+
+/* nprobe, where it is named or the kind is; else what the wanted recall needs. */
+static rk__cluster_effort
+wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
+{
+    rk_params params = options->params;
+    bool named = rk_params_get(params, "nprobe").data != NULL;
+    bool declared = rk_params_get(params, "target_recall").data != NULL;
+    double recall = rk__param_float(params, "target_recall", RECALL_DEFAULT, 0, 1);
+    double more = rk__param_float(params, "refine_k", 1, 1, 1e6);
+    uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
+
+    if (!named && (declared || cluster->info.flags & RK__CLUSTER_AUTO)) {
+        if (options->filter) { /* the k nearest that pass lie farther out, where bits tell less */
+            recall += (1 - recall) * FILTER_MORE;
+        }
+        return rk__cluster_effort_of(cluster, (float)recall);
+    }
+    nprobe = RK_MIN(nprobe, cluster->info.nlist);
+    return (rk__cluster_effort){.beta = INFINITY,
+                                .epsilon = EPSILON_NAMED + (float)RK_MIN(log2(more), 8.0) / 4,
+                                .first = nprobe,
+                                .probes = nprobe};
+}
 
 rk_code
 rk__cluster_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
                    rk__heap *heap, rk_err *err)
 {
-    const rk__cluster *cluster = index->impl;
-    double recall = rk__param_float(options->params, "target_recall", RECALL_DEFAULT, 0, 1);
-    rk__cluster_effort effort;
+    rk__cluster_effort effort = wanted_effort(index->impl, options);
 
-    if (options->filter) { /* the k nearest that pass lie farther out, where bits tell less */
-        recall += (1 - recall) * FILTER_MORE;
-    }
-    effort = rk__cluster_effort_of(cluster, (float)recall);
-
-    if (!index->automatic || rk_params_get(options->params, "nprobe").data) {
-        double more = rk__param_float(options->params, "refine_k", 1, 1, 1e6);
-        effort = (rk__cluster_effort){.beta = INFINITY, .epsilon = 2.0f};
-        effort.probes =
-            (uint32_t)rk__param_int(options->params, "nprobe", NPROBE_DEFAULT, 1, 65536);
-        effort.epsilon += (float)RK_MIN(log2(more), 8.0) / 4;
-    }
-    effort.probes = RK_MIN(effort.probes, cluster->info.nlist);
-    effort.first = index->automatic ? effort.first : effort.probes;
     return rk__cluster_run(index, query, options, &effort, heap, err);
 }

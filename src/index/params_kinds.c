@@ -321,7 +321,9 @@ rk__kind_resolve(rk_str index_type, rk_vector_type type, rk_metric metric, size_
         return auto_binary(metric, rows);
     case T_SPARSE:
         return RK__KIND_SPARSE_INVERTED;
-    default:
+    case RK__T_I8:
         return rows < 1024 ? RK__KIND_FLAT : RK__KIND_HNSW;
+    default:
+        return rows < 1024 ? RK__KIND_FLAT : RK__KIND_IVF_RABITQ;
     }
 }

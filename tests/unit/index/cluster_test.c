@@ -233,7 +233,6 @@ test_declared_recall(void **state)
 
     RK_UNUSED(state);
     assert_non_null(truth);
-    index->automatic = true; /* as AUTOINDEX has it */
     for (size_t w = 0; w < RK_COUNT(wanted); w++) {
         uint32_t found = 0;
         rk_param param = {RK_STR("target_recall"), rk_str_from(wanted[w])};

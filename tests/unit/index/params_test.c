@@ -434,7 +434,7 @@ test_autoindex_kinds(void **state)
         const char *kind;
     } autos[] = {
         {RK_VEC_F32, RK_METRIC_COSINE, 100, "FLAT"},
-        {RK_VEC_F32, RK_METRIC_COSINE, 1500, "HNSW"},
+        {RK_VEC_F32, RK_METRIC_COSINE, 1500, "IVF_RABITQ"},
         {RK_VEC_I8, RK_METRIC_L2, 1500, "HNSW"},
         {RK_VEC_BINARY, RK_METRIC_HAMMING, 1500, "BIN_FLAT"},
     };
