@@ -113,7 +113,8 @@ struct rk__hnsw_scratch {
         *touched; /* rows whose bit is set, up to touched_cap; past that the whole set is cleared */
     size_t n_touched;
     rk__pool pool;    /* the walk */
-    rk__pool results; /* passing nodes of a filtered walk */
+    rk__pool results; /* passing nodes of a filtered walk; blocks: all scored by their own codes */
+    rk__pool passing; /* blocks: estimates of passing nodes */
     uint32_t items_cap;
     rk__pool spare;  /* build: sorted neighbours while a list is pruned */
     uint32_t *nodes; /* one list of links */
@@ -127,6 +128,7 @@ struct rk__hnsw_scratch {
     uint8_t *lut;                  /* blocks: tables of the query */
     int8_t *code;                  /* blocks: its 8-bit code */
     rk__cand vouched[RK__VOUCHED]; /* blocks: best estimates of nodes in the pool, by node number */
+    rk__cand vouched_passing[RK__VOUCHED];
 };
 
 /* What scores nodes in a walk: codes or the rows themselves. */
@@ -291,11 +293,14 @@ RK_MUST_CHECK rk_code rk__hnsw_make_blocks(rk_index *index, const rk_build_optio
                                            rk_err *err);
 /* Points codes and ground links into the blocks. */
 void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
-/* rk__hnsw_walk() over blocks from one row, with the query that the scratch holds: fills
- * scratch->results (its cap is set) with the nearest passing nodes among those popped, while the
- * pool holds as many estimates as its cap. */
+/*
+ * rk__hnsw_walk() over blocks from one row, with the query that the scratch holds. Candidates are
+ * estimates: the nearest |pops| of the pool are popped. Then those that are left, or with a filter
+ * the passing ones seen on the way (as many as the cap of scratch->passing), are scored by their
+ * codes too. Fills scratch->results, whose cap is set.
+ */
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
-                          const rk_bitset *filter, rk__hnsw_scratch *s);
+                          const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s);
 
 /* ---- hnsw_build.c, hnsw_search.c, hnsw_image.c ---- */
 

@@ -22,6 +22,7 @@
 #include "index/hnsw_tile.h"
 
 #define CHUNK          1024u
+#define REST_AHEAD     8u    /* codes asked for in advance when candidates are scored */
 #define PREFETCH_BYTES 2048u /* of a block asked for in advance; the rest is read in order */
 
 /* ---- layout ---- */
@@ -220,11 +221,33 @@ is_visited(const rk__hnsw_scratch *s, uint32_t node)
     return (s->visited[node >> 6] >> (node & 63)) & 1u;
 }
 
-/* Estimates the neighbours of a popped node and puts the promising ones into the pool; returns the
- * lowest place taken, or UINT32_MAX. */
+/* Puts an estimate into a pool, unless the node is there with a better one. */
+static inline bool
+vouch(rk__pool *pool, rk__cand vouched[RK__VOUCHED], float est, uint32_t node, uint32_t *at)
+{
+    rk__cand *before = &vouched[node % RK__VOUCHED];
+
+    if (before->node == node && !(est < before->key)) {
+        return false;
+    }
+    if (!rk__pool_insert(pool, est, node, at)) {
+        return false;
+    }
+    *before = (rk__cand){est, node};
+    return true;
+}
+
+static inline float
+worst_of(const rk__pool *pool)
+{
+    return pool->n < pool->cap ? INFINITY : pool->items[pool->n - 1].key;
+}
+
+/* Estimates the neighbours of a popped node and puts the promising ones into the pool, and those
+ * that pass the filter among the passing ones; returns the lowest place taken, or UINT32_MAX. */
 static uint32_t
 scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, float key,
-           size_t rows, rk__hnsw_scratch *s)
+           size_t rows, const rk_bitset *filter, rk__hnsw_scratch *s)
 {
     const uint8_t *group = block + graph->codes.n;
     uint32_t lowest = UINT32_MAX;
@@ -234,8 +257,10 @@ scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, fl
          g += RK__BITS_ROWS, group += graph->blocks.group) {
         const float *factors = (const float *)(const void *)group;
         const uint32_t *links = (const uint32_t *)(const void *)(group + RK__BLOCK_LINKS);
-        rk__pool *pool = &s->pool;
-        float below = pool->n < pool->cap ? INFINITY : pool->items[pool->n - 1].key;
+        float below = worst_of(&s->pool);
+        if (filter) {
+            below = RK_MAX(below, worst_of(&s->passing));
+        }
         uint32_t mask = q->scan32(
             q->bits.lut, group + RK__BLOCK_BITS, rk__bits_groups((uint32_t)graph->codes.n), factors,
             factors + RK__BITS_ROWS, q->bits.unit, q->bits.bias, key, below, est);
@@ -245,12 +270,11 @@ scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, fl
             if (RK_UNLIKELY(links[i] >= rows) || is_visited(s, links[i])) {
                 continue;
             }
-            rk__cand *before = &s->vouched[links[i] % RK__VOUCHED];
-            if (before->node == links[i] && !(est[i] < before->key)) {
-                continue;
+            if (filter && est[i] < worst_of(&s->passing) &&
+                rk__hnsw_passes(graph, rows, filter, links[i])) {
+                (void)vouch(&s->passing, s->vouched_passing, est[i], links[i], &at);
             }
-            if (rk__pool_insert(pool, est[i], links[i], &at)) {
-                *before = (rk__cand){est[i], links[i]};
+            if (vouch(&s->pool, s->vouched, est[i], links[i], &at)) {
                 lowest = RK_MIN(lowest, at);
             }
         }
@@ -258,14 +282,14 @@ scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, fl
     return lowest;
 }
 
-/* The nearest candidate from place |*at| on that was not popped yet, its block asked for;
+/* The nearest candidate from place |*at| up to |end| that was not popped yet, its block asked for;
  * RK__NO_ROW when there is none. */
 static uint32_t
-take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t *at)
+take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, uint32_t *at)
 {
     rk__cand *items = s->pool.items;
 
-    for (; *at < s->pool.n; (*at)++) {
+    for (; *at < s->pool.n && *at < end; (*at)++) {
         uint32_t node = items[*at].node;
         if (!(node & RK__HNSW_EXPANDED)) {
             items[*at].node = node | RK__HNSW_EXPANDED;
@@ -278,32 +302,66 @@ take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t *at)
     return RK__NO_ROW;
 }
 
+/* Scores the candidates that were not popped by their own codes, which all can be asked for at
+ * once. */
+static void
+score_rest(const rk__hnsw *graph, const block_query *q, const rk__pool *pool, rk__hnsw_scratch *s)
+{
+    const rk__hnsw_blocks *blocks = &graph->blocks;
+    uint32_t ahead = 0;
+    uint32_t place = 0;
+
+    for (uint32_t i = 0; i < pool->n; i++) {
+        for (; ahead < pool->n && ahead < i + REST_AHEAD; ahead++) {
+            uint32_t node = pool->items[ahead].node;
+            if (node & RK__HNSW_EXPANDED) {
+                continue;
+            }
+            const uint8_t *at = blocks->data + (size_t)node * blocks->stride;
+            for (size_t line = 0; line < graph->codes.n; line += 64) {
+                __builtin_prefetch(at + line);
+            }
+        }
+        uint32_t node = pool->items[i].node;
+        if (!(node & RK__HNSW_EXPANDED) && rk__visit(s, node)) {
+            float key = own_key(q, blocks->data + (size_t)node * blocks->stride, graph->codes.n);
+            if (key < worst_of(&s->results)) {
+                (void)rk__pool_insert(&s->results, key, node, &place);
+            }
+        }
+    }
+}
+
 void
 rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
-                     const rk_bitset *filter, rk__hnsw_scratch *s)
+                     const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s)
 {
     const rk__hnsw_blocks *blocks = &graph->blocks;
     block_query q = query_of(graph, space, s);
-    rk__pool *pool = &s->pool;
     uint32_t at = 0;
 
-    pool->n = 0;
+    s->pool.n = 0;
+    s->passing.n = 0;
     s->results.n = 0;
     memset(s->vouched, 0xff, sizeof(s->vouched));
+    if (filter) {
+        memset(s->vouched_passing, 0xff, sizeof(s->vouched_passing));
+    }
     if (entry < space->rows) {
-        (void)rk__pool_insert(pool, 0, entry, &at);
+        (void)rk__pool_insert(&s->pool, 0, entry, &at);
     }
     at = 0;
-    for (uint32_t node = take_next(blocks, s, &at); node != RK__NO_ROW;
-         node = take_next(blocks, s, &at)) {
+    for (uint32_t node = take_next(blocks, s, pops, &at); node != RK__NO_ROW;
+         node = take_next(blocks, s, pops, &at)) {
         const uint8_t *block = blocks->data + (size_t)node * blocks->stride;
         float key = own_key(&q, block, graph->codes.n);
         if (!filter || rk__hnsw_passes(graph, space->rows, filter, node)) {
             uint32_t place = 0;
             (void)rk__pool_insert(&s->results, key, node, &place);
         }
-        uint32_t lowest = scan_block(graph, &q, block, key, space->rows, s);
+        uint32_t lowest = scan_block(graph, &q, block, key, space->rows, filter, s);
         at = RK_MIN(at, lowest);
     }
+    score_rest(graph, &q, filter ? &s->passing : &s->pool, s);
     rk__clear_visited(s);
 }

@@ -14,9 +14,8 @@
  * are about equally long. Compared with insertion a row costs a tenth: all memory is read in order,
  * and a distance takes a nanosecond or two.
  */
-#include <stdlib.h>
-
 #include "index/hnsw.h"
+#include "index/hnsw_nearest.h"
 #include "index/hnsw_tile.h"
 
 #define CLUSTER_ROWS 256u
@@ -24,23 +23,15 @@
 #define SAMPLE_ROWS  32u /* per centre */
 #define ROUNDS       4u
 #define CHUNK        256u
-#define SPARE        4u /* times what is kept is gathered before it is cut */
 #define PACK         RK__TILE_ROWS
 #define REVERSE      32u
+#define FIRST        2u /* clusters that a node is compared with before all others */
 #define PROBE_MIN    12u
 #define PROBE_MAX    96u
 #define KEEP_MAX     1024u
 #define FEW          4u /* of so many parts of the width one is always filled */
 #define TURNED       (UINT32_C(1) << 31)
 #define RANKS        4u /* links turned round at a time, so that the nearest come first */
-
-/* The |keep| smallest of what was pushed, as key (made unsigned) << 32 | number. */
-typedef struct nearest {
-    uint64_t *items; /* SPARE * keep */
-    uint32_t n;
-    uint32_t keep;
-    int32_t bound; /* keys at or above it need not be pushed */
-} nearest;
 
 typedef struct cluster_job {
     const rk_index *index;
@@ -78,100 +69,6 @@ typedef struct cluster_job {
     _Atomic(bool) cancelled;
 } cluster_job;
 
-/* ---- the nearest so far ---- */
-
-static inline uint64_t
-item_of(int32_t key, uint32_t number)
-{
-    return (uint64_t)((uint32_t)key ^ 0x80000000u) << 32 | number;
-}
-
-static inline int32_t
-item_key(uint64_t item)
-{
-    return (int32_t)((uint32_t)(item >> 32) ^ 0x80000000u);
-}
-
-/* Moves the |keep| smallest to the front, in any order. */
-static void
-select_smallest(uint64_t *items, uint32_t n, uint32_t keep)
-{
-    uint32_t low = 0;
-    uint32_t high = n - 1;
-
-    while (low < high) {
-        uint64_t pivot = items[low + (high - low) / 2];
-        uint32_t i = low;
-        uint32_t j = high;
-        for (;;) {
-            while (items[i] < pivot) {
-                i++;
-            }
-            while (items[j] > pivot) {
-                j--;
-            }
-            if (i >= j) {
-                break;
-            }
-            uint64_t swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
-        }
-        /* [low, j] <= pivot <= [j + 1, high] */
-        if (keep <= j) {
-            high = j;
-        } else {
-            low = j + 1;
-        }
-        if (low >= keep) {
-            break;
-        }
-    }
-}
-
-static void
-nearest_cut(nearest *best)
-{
-    if (best->n <= best->keep) {
-        return;
-    }
-    uint64_t largest = 0;
-    select_smallest(best->items, best->n, best->keep);
-    best->n = best->keep;
-    for (uint32_t i = 0; i < best->n; i++) {
-        largest = RK_MAX(largest, best->items[i]);
-    }
-    best->bound = item_key(largest);
-}
-
-static inline void
-nearest_push(nearest *best, int32_t key, uint32_t number)
-{
-    if (key >= best->bound) {
-        return;
-    }
-    best->items[best->n++] = item_of(key, number);
-    if (best->n == SPARE * best->keep) {
-        nearest_cut(best);
-    }
-}
-
-static int
-compare_items(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static void
-nearest_sort(nearest *best)
-{
-    nearest_cut(best);
-    qsort(best->items, best->n, sizeof(*best->items), compare_items);
-}
-
 /* ---- the nearest centres ---- */
 
 static bool
@@ -193,7 +90,7 @@ code_of(const cluster_job *job, uint32_t row)
  * |numbers| (NULL: by place). */
 static void
 compare_packs(const cluster_job *job, const uint8_t *const queries[RK__TILE_QUERIES], uint32_t m,
-              nearest *const best[RK__TILE_QUERIES], const int8_t *packs, const int32_t *norms,
+              rk__nearest *const best[RK__TILE_QUERIES], const int8_t *packs, const int32_t *norms,
               const uint32_t *numbers, size_t from, size_t to)
 {
     rk__tile_result result;
@@ -209,7 +106,7 @@ compare_packs(const cluster_job *job, const uint8_t *const queries[RK__TILE_QUER
             for (uint32_t mask = result.below[q]; mask; mask &= mask - 1) {
                 uint32_t i = (uint32_t)__builtin_ctz(mask);
                 uint32_t place = (uint32_t)(p * PACK) + i;
-                nearest_push(best[q], result.keys[q][i], numbers ? numbers[place] : place);
+                rk__nearest_push(best[q], result.keys[q][i], numbers ? numbers[place] : place);
             }
         }
     }
@@ -222,10 +119,11 @@ assign_chunk(void *arg, size_t chunk)
     uint32_t from = (uint32_t)chunk * CHUNK;
     uint32_t to = RK_MIN(from + CHUNK, job->n_sample);
     uint8_t *biased = rk_alloc_aligned(64, RK__TILE_QUERIES * job->dim);
-    uint64_t *items = rk_alloc((size_t)RK__TILE_QUERIES * SPARE * job->n_near * sizeof(*items));
+    uint64_t *items =
+        rk_alloc((size_t)RK__TILE_QUERIES * RK__NEAREST_SPARE * job->n_near * sizeof(*items));
     const uint8_t *queries[RK__TILE_QUERIES];
-    nearest best[RK__TILE_QUERIES];
-    nearest *bests[RK__TILE_QUERIES];
+    rk__nearest best[RK__TILE_QUERIES];
+    rk__nearest *bests[RK__TILE_QUERIES];
 
     if (!biased || !items) {
         atomic_store(&job->out_of_memory, true);
@@ -236,15 +134,15 @@ assign_chunk(void *arg, size_t chunk)
             queries[q] = biased + q * job->dim;
             (void)rk__tile_query(code_of(job, job->sample[i + RK_MIN(q, m - 1)]), job->dim,
                                  biased + q * job->dim);
-            best[q] = (nearest){.items = items + (size_t)q * SPARE * job->n_near,
-                                .keep = job->n_near,
-                                .bound = INT32_MAX};
+            best[q] = (rk__nearest){.items = items + (size_t)q * RK__NEAREST_SPARE * job->n_near,
+                                    .keep = job->n_near,
+                                    .bound = INT32_MAX};
             bests[q] = &best[q];
         }
         compare_packs(job, queries, m, bests, job->centre_packs, job->centre_norms, NULL, 0,
                       (job->k + PACK - 1) / PACK);
         for (uint32_t q = 0; q < m; q++) {
-            nearest_sort(&best[q]);
+            rk__nearest_sort(&best[q]);
             for (uint32_t j = 0; j < job->n_near; j++) {
                 job->near[(size_t)(i + q) * job->n_near + j] =
                     (uint32_t)best[q].items[RK_MIN(j, best[q].n - 1)];
@@ -523,7 +421,7 @@ typedef struct slice {
     uint8_t *biased; /* CHUNK queries */
     int32_t *norms;  /* theirs */
     uint64_t *items;
-    nearest *best;
+    rk__nearest *best;
     uint32_t *begin; /* per cluster: its queries within |ask|; k + 1 */
     uint32_t *ask;   /* CHUNK * probe: queries by cluster */
     chooser chooser;
@@ -546,7 +444,8 @@ slice_init(slice *s, const cluster_job *job)
 {
     *s = (slice){.biased = rk_alloc_aligned(64, CHUNK * job->dim),
                  .norms = rk_alloc(CHUNK * sizeof(*s->norms)),
-                 .items = rk_alloc((size_t)CHUNK * SPARE * job->keep * sizeof(*s->items)),
+                 .items =
+                     rk_alloc((size_t)CHUNK * RK__NEAREST_SPARE * job->keep * sizeof(*s->items)),
                  .best = rk_alloc(CHUNK * sizeof(*s->best)),
                  .begin = rk_alloc_zero((size_t)job->k + 2, sizeof(*s->begin)),
                  .ask = rk_alloc((size_t)CHUNK * job->probe * sizeof(*s->ask))};
@@ -554,22 +453,45 @@ slice_init(slice *s, const cluster_job *job)
            chooser_init(&s->chooser, job, job->keep + job->graph->M);
 }
 
-/* Sorts the queries of a slice by the clusters they ask for. */
+/* Sorts the queries of a slice by the clusters that are their |from|th to |to|th nearest. */
 static void
-sort_by_cluster(const cluster_job *job, uint32_t from, uint32_t m, slice *s)
+sort_by_cluster(const cluster_job *job, uint32_t first, uint32_t m, uint32_t from, uint32_t to,
+                slice *s)
 {
+    memset(s->begin, 0, ((size_t)job->k + 2) * sizeof(*s->begin));
     for (uint32_t i = 0; i < m; i++) {
-        for (uint32_t j = 0; j < job->probe; j++) {
-            s->begin[job->near[(size_t)job->order[from + i] * job->probe + j] + 2]++;
+        const uint32_t *near = job->near + (size_t)job->order[first + i] * job->probe;
+        for (uint32_t j = from; j < to; j++) {
+            s->begin[near[j] + 2]++;
         }
     }
     for (uint32_t c = 0; c < job->k; c++) {
         s->begin[c + 2] += s->begin[c + 1];
     }
     for (uint32_t i = 0; i < m; i++) {
-        for (uint32_t j = 0; j < job->probe; j++) {
-            uint32_t c = job->near[(size_t)job->order[from + i] * job->probe + j];
-            s->ask[s->begin[c + 1]++] = i;
+        const uint32_t *near = job->near + (size_t)job->order[first + i] * job->probe;
+        for (uint32_t j = from; j < to; j++) {
+            s->ask[s->begin[near[j] + 1]++] = i;
+        }
+    }
+}
+
+/* Compares the queries of a slice with the members of those clusters. */
+static void
+compare_clusters(cluster_job *job, slice *s)
+{
+    for (uint32_t c = 0; c < job->k && !stopped(job); c++) {
+        for (uint32_t i = s->begin[c]; i < s->begin[c + 1]; i += RK__TILE_QUERIES) {
+            const uint8_t *queries[RK__TILE_QUERIES];
+            rk__nearest *best[RK__TILE_QUERIES];
+            uint32_t n = RK_MIN(s->begin[c + 1] - i, RK__TILE_QUERIES);
+            for (uint32_t q = 0; q < RK__TILE_QUERIES; q++) {
+                uint32_t which = s->ask[i + RK_MIN(q, n - 1)];
+                queries[q] = s->biased + (size_t)which * job->dim;
+                best[q] = &s->best[which];
+            }
+            compare_packs(job, queries, n, best, job->packs, job->norms, job->pack_rows,
+                          job->pack_start[c], job->pack_start[c + 1]);
         }
     }
 }
@@ -605,14 +527,15 @@ link_slice(const cluster_job *job, uint32_t from, uint32_t m, slice *s)
 
     for (uint32_t i = 0; i < m; i++) {
         chooser *c = &s->chooser;
-        nearest *best = &s->best[i];
+        rk__nearest *best = &s->best[i];
         uint32_t row = job->members[from + i];
         uint32_t n = 0;
-        nearest_sort(best);
+        rk__nearest_sort(best);
         for (uint32_t j = 0; j < best->n; j++) {
             uint32_t node = (uint32_t)best->items[j];
             if (node != row) {
-                c->cands[n++] = (rk__cand){(float)(item_key(best->items[j]) + s->norms[i]), node};
+                c->cands[n++] =
+                    (rk__cand){(float)(rk__item_key(best->items[j]) + s->norms[i]), node};
             }
         }
         if (job->order[from + i] < job->graph->n_upper) {
@@ -642,25 +565,18 @@ slice_chunk(void *arg, size_t chunk)
     for (uint32_t i = 0; i < m; i++) {
         s.norms[i] = rk__tile_query(code_of(job, job->members[from + i]), job->dim,
                                     s.biased + (size_t)i * job->dim);
-        s.best[i] = (nearest){.items = s.items + (size_t)i * SPARE * job->keep,
-                              .keep = job->keep,
-                              .bound = INT32_MAX};
+        s.best[i] = (rk__nearest){.items = s.items + (size_t)i * RK__NEAREST_SPARE * job->keep,
+                                  .keep = job->keep,
+                                  .bound = INT32_MAX};
     }
-    sort_by_cluster(job, from, m, &s);
-    for (uint32_t c = 0; c < job->k && !stopped(job); c++) {
-        for (uint32_t i = s.begin[c]; i < s.begin[c + 1]; i += RK__TILE_QUERIES) {
-            const uint8_t *queries[RK__TILE_QUERIES];
-            nearest *best[RK__TILE_QUERIES];
-            uint32_t n = RK_MIN(s.begin[c + 1] - i, RK__TILE_QUERIES);
-            for (uint32_t q = 0; q < RK__TILE_QUERIES; q++) {
-                uint32_t which = s.ask[i + RK_MIN(q, n - 1)];
-                queries[q] = s.biased + (size_t)which * job->dim;
-                best[q] = &s.best[which];
-            }
-            compare_packs(job, queries, n, best, job->packs, job->norms, job->pack_rows,
-                          job->pack_start[c], job->pack_start[c + 1]);
-        }
+    /* The nearest clusters first: they leave few of the others' members under the bound. */
+    sort_by_cluster(job, from, m, 0, RK_MIN(FIRST, job->probe), &s);
+    compare_clusters(job, &s);
+    for (uint32_t i = 0; i < m; i++) {
+        rk__nearest_cut(&s.best[i]);
     }
+    sort_by_cluster(job, from, m, RK_MIN(FIRST, job->probe), job->probe, &s);
+    compare_clusters(job, &s);
     link_slice(job, from, m, &s);
     slice_free(&s);
     if (job->options->rows_done) {
@@ -789,8 +705,8 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
         return RK_OK;
     }
     job.k = RK_MIN(RK_MAX(n / CLUSTER_ROWS, 1u), CLUSTERS_MAX);
-    job.probe = RK_MIN(RK_MIN(RK_MAX(ef / 6, PROBE_MIN), PROBE_MAX), job.k);
-    job.keep = RK_MIN(RK_MAX(ef * 2 / 3, graph->levels[0].cap * 4), KEEP_MAX) + 1;
+    job.probe = RK_MIN(RK_MIN(RK_MAX(ef / 4, PROBE_MIN), PROBE_MAX), job.k);
+    job.keep = RK_MIN(RK_MAX(ef, graph->levels[0].cap * 4), KEEP_MAX) + 1;
     code = train_centres(&job, err);
     if (code == RK_OK) {
         code = find_members(&job, err);

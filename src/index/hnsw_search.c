@@ -17,7 +17,7 @@
 
 #define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
 #define RANGE_EF   512u
-#define WALK_COST  24u   /* a candidate of the walk costs as much as this many rows in a scan */
+#define WALK_COST  16u   /* a candidate of the walk costs as much as this many rows in a scan */
 #define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
 
 static uint32_t
@@ -107,7 +107,7 @@ candidates_to_score(const rk__hnsw *graph, uint32_t k, uint32_t n)
 
 static void
 walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, uint32_t pool_cap,
-     uint32_t results_cap, rk__hnsw_scratch *s)
+     uint32_t results_cap, uint32_t passing_cap, rk__hnsw_scratch *s)
 {
     uint32_t entry = graph->entry;
 
@@ -121,7 +121,9 @@ walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, u
     s->pool.cap = pool_cap;
     s->results.cap = results_cap;
     if (graph->blocks.data) {
-        rk__hnsw_walk_blocks(graph, walker->space, entry, filter, s);
+        s->pool.cap = pool_cap;
+        s->passing.cap = passing_cap;
+        rk__hnsw_walk_blocks(graph, walker->space, entry, filter, pool_cap, s);
         return;
     }
     rk__hnsw_walk(graph, walker, &graph->levels[0], &entry, 1, filter, s);
@@ -136,7 +138,8 @@ search_near(const rk_index *index, const rk__query *query, const rk_search_optio
     const rk__hnsw *graph = index->impl;
     const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
 
-    walk(graph, walker, options->filter, pool_cap, ef, s);
+    walk(graph, walker, options->filter, pool_cap,
+         graph->blocks.data ? candidates_to_score(graph, heap->cap, ef) : ef, ef, s);
     (void)score_candidates(index, query, options, found,
                            candidates_to_score(graph, heap->cap, found->n), s, heap);
     return heap->n == heap->cap;
@@ -150,7 +153,7 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
     const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
 
     heap->n = 0;
-    walk(graph, walker, options->filter, pool_cap, pool_cap, s);
+    walk(graph, walker, options->filter, pool_cap, pool_cap, pool_cap, s);
     uint32_t beyond = score_candidates(index, query, options, found, found->n, s, heap);
     /* Nodes popped on the way lie beyond as well, so blocks ask for more of them. */
     return found->n > 0 &&

@@ -29,6 +29,7 @@ scratch_free(rk__hnsw_scratch *s)
     rk_free(s->touched);
     rk_free(s->pool.items);
     rk_free(s->results.items);
+    rk_free(s->passing.items);
     rk_free(s->spare.items);
     rk_free(s->nodes);
     rk_free(s->rows_of);
@@ -92,7 +93,9 @@ rk__hnsw_scratch_take(rk__hnsw *graph, const rk__space *space, uint32_t cands)
         s->pool.items = pool ? pool : s->pool.items;
         rk__cand *results = rk_realloc(s->results.items, ((size_t)cands + 1) * sizeof(*results));
         s->results.items = results ? results : s->results.items;
-        if (!pool || !results) {
+        rk__cand *passing = rk_realloc(s->passing.items, ((size_t)cands + 1) * sizeof(*passing));
+        s->passing.items = passing ? passing : s->passing.items;
+        if (!pool || !results || !passing) {
             scratch_free(s);
             return NULL;
         }

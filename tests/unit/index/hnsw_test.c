@@ -8,6 +8,8 @@
 
 #include <pthread.h>
 
+#include "index/hnsw_nearest.h"
+#include "index/hnsw_tile.h"
 #include "index_testing.h"
 
 enum { ROWS = 6000, K = 10, QUERIES = 30 };
@@ -527,6 +529,123 @@ test_tiny(void **state)
     rk_arena_free(arena);
 }
 
+/* Tiles give the exact squared distances, on every width and with packs that are not full. */
+static void
+test_tile(void **state)
+{
+    enum { DIM = 192 };
+    static const size_t dims[] = {64, 128, DIM};
+    int8_t codes[RK__TILE_ROWS + RK__TILE_QUERIES][DIM];
+    int8_t *pack = rk_alloc_aligned(64, RK__TILE_ROWS * DIM);
+    uint8_t *biased = rk_alloc_aligned(64, RK__TILE_QUERIES * DIM);
+    _Alignas(64) int32_t norms[RK__TILE_ROWS];
+    const int8_t *rows[RK__TILE_ROWS];
+    const uint8_t *queries[RK__TILE_QUERIES];
+    int32_t bounds[RK__TILE_QUERIES];
+    int32_t squares[RK__TILE_QUERIES];
+    uint64_t rng = 5;
+
+    RK_UNUSED(state);
+    assert_non_null(pack);
+    assert_non_null(biased);
+    for (size_t i = 0; i < RK_COUNT(codes); i++) {
+        for (size_t d = 0; d < DIM; d++) { /* the ends of the range among them */
+            uint64_t x = rk__random(&rng);
+            codes[i][d] = x % 8 == 0 ? (x & 16 ? 127 : -127) : (int8_t)(x >> 32);
+        }
+    }
+    for (size_t w = 0; w < RK_COUNT(dims); w++) {
+        for (size_t n_rows = 1; n_rows <= RK__TILE_ROWS; n_rows += 31) {
+            rk__tile_result out;
+            for (size_t r = 0; r < n_rows; r++) {
+                rows[r] = codes[r];
+            }
+            rk__tile_pack(rows, n_rows, dims[w], pack, norms);
+            for (size_t q = 0; q < RK__TILE_QUERIES; q++) {
+                queries[q] = biased + q * DIM;
+                squares[q] = rk__tile_query(codes[RK__TILE_ROWS + q], dims[w], biased + q * DIM);
+                bounds[q] = q % 2 ? INT32_MAX : (int32_t)(rk__random(&rng) % 500000);
+            }
+            rk__tile_get()(queries, bounds, pack, norms, dims[w], &out);
+            for (size_t q = 0; q < RK__TILE_QUERIES; q++) {
+                for (size_t r = 0; r < RK__TILE_ROWS; r++) {
+                    int32_t want = 0;
+                    for (size_t d = 0; d < dims[w]; d++) {
+                        int32_t diff = codes[r][d] - codes[RK__TILE_ROWS + q][d];
+                        want += diff * diff;
+                    }
+                    bool below = r < n_rows && want - squares[q] < bounds[q];
+                    assert_true(r >= n_rows || out.keys[q][r] + squares[q] == want);
+                    assert_int_equal((out.below[q] >> r) & 1u, below);
+                }
+            }
+        }
+    }
+    rk_free(pack);
+    rk_free(biased);
+}
+
+/* What is kept are the smallest of what was pushed, in order. */
+static void
+test_nearest(void **state)
+{
+    enum { N = 3000, KEEP = 37 };
+    int32_t keys[N];
+    uint64_t items[RK__NEAREST_SPARE * KEEP];
+    uint64_t rng = 6;
+
+    RK_UNUSED(state);
+    for (uint32_t spread = 1; spread < 100000; spread *= 7) {
+        rk__nearest best = {.items = items, .keep = KEEP, .bound = INT32_MAX};
+        for (uint32_t i = 0; i < N; i++) {
+            keys[i] = (int32_t)(rk__random(&rng) % spread) - (int32_t)spread / 2;
+            rk__nearest_push(&best, keys[i], i);
+        }
+        rk__nearest_sort(&best);
+        assert_int_equal(best.n, KEEP);
+        for (uint32_t i = 0; i < KEEP; i++) {
+            uint32_t smaller = 0;
+            int32_t key = rk__item_key(best.items[i]);
+            assert_true(i == 0 || best.items[i - 1] < best.items[i]);
+            assert_int_equal(keys[(uint32_t)best.items[i]], key);
+            for (uint32_t j = 0; j < N; j++) {
+                smaller += keys[j] < key;
+            }
+            assert_true(smaller <= i);
+        }
+    }
+}
+
+/* More links than one block of one-bit codes holds, and IP among vectors of equal length. */
+static void
+test_wide_blocks_and_equal_lengths(void **state)
+{
+    float *data = testing_dense(RK_VEC_F32, 70, ROWS, 10, 23);
+    float *queries = testing_dense(RK_VEC_F32, 70, QUERIES, 10, 24);
+    rk_vectors v = {RK_VEC_F32, 70, ROWS, data, NULL};
+    rk_build_options options = {.metric = RK_METRIC_IP, .params = params_of("40", "200")};
+    rk_index *index = NULL;
+
+    RK_UNUSED(state);
+    for (size_t r = 0; r < ROWS; r++) {
+        float norm = 0;
+        for (size_t i = 0; i < 70; i++) {
+            norm += data[r * 70 + i] * data[r * 70 + i];
+        }
+        for (size_t i = 0; i < 70; i++) {
+            data[r * 70 + i] /= sqrtf(norm);
+        }
+    }
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, NULL), RK_OK);
+    const rk__hnsw *graph = index->impl;
+    assert_non_null(graph->blocks.data);
+    assert_int_equal(graph->blocks.width, 64);
+    assert_true(search_all(index, &v, RK_METRIC_IP, (const uint8_t *)queries, NULL, "64") >= 0.97);
+    rk_index_free(index);
+    rk_free(data);
+    rk_free(queries);
+}
+
 int
 main(void)
 {
@@ -541,6 +660,9 @@ main(void)
         cmocka_unit_test(test_parallel_build_and_search),
         cmocka_unit_test(test_one_thread_is_deterministic),
         cmocka_unit_test(test_tiny),
+        cmocka_unit_test(test_tile),
+        cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_wide_blocks_and_equal_lengths),
     };
 
     rk_kernels_init();
