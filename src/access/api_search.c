@@ -225,17 +225,25 @@ put_results(rk__req *req, const rk__entry *entry, const rk__search_params *p, rk
 
 /* ---- the call ---- */
 
-/* A page of an iterator may be longer than the ef that its user chose for one search: such an ef is
- * dropped. */
+/* A page of an iterator may be longer than the width that its user chose for one search: such a
+ * width is dropped. */
 static void
-drop_small_ef(pb_common_KeyValuePair_list *params, int64_t k)
+drop_small_widths(pb_common_KeyValuePair_list *params, int64_t k)
 {
-    for (size_t i = 0; i < params->n; i++) {
-        int64_t ef = 0;
-        if (rk_str_is(params->data[i]->key, "ef") && rk_str_to_i64(params->data[i]->value, &ef) &&
-            ef > 0 && ef < k) {
+    static const char *const widths[] = {"ef", "reorder_k", "search_list", "search_list_size"};
+
+    for (size_t i = 0; i < params->n;) {
+        int64_t width = 0;
+        bool drop = false;
+        for (size_t j = 0; j < RK_COUNT(widths); j++) {
+            drop =
+                drop || (rk_str_is(params->data[i]->key, widths[j]) &&
+                         rk_str_to_i64(params->data[i]->value, &width) && width > 0 && width < k);
+        }
+        if (drop) {
             params->data[i] = params->data[--params->n];
-            return;
+        } else {
+            i++;
         }
     }
 }
@@ -310,7 +318,7 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
     request.topk = (uint32_t)(p.topk + p.offset);
     request.offset = (uint32_t)p.offset;
     if (p.iterator) {
-        drop_small_ef(&p.params, p.topk);
+        drop_small_widths(&p.params, p.topk);
     }
     request.params = p.params;
     if (metric == RK_METRIC_MHJACCARD) {

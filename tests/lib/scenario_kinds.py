@@ -217,7 +217,7 @@ def ranges_and_iterators_on_codes(t):
         assert all(near * 0.9999 <= s <= far * 1.0001 for _, s in found), (kind, near, far, found)
         assert 50 <= len(found) <= 72, (kind, len(found))
         pages = c.search_iterator(name, data=[numbers[5]], batch_size=40, limit=200,
-                                  search_params={"params": {"nprobe": 16, "ef": 300}})
+                                  search_params={"params": {"nprobe": 16, "ef": 30, "reorder_k": 30}})
         got = []
         while True:
             page = pages.next()
