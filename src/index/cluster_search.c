@@ -48,6 +48,8 @@ typedef struct cluster_search {
     uint32_t n_kept;
     uint32_t kept_cap;
     rk__cluster_lists lists;
+    float best;      /* under a filter: the nearest row so far, and */
+    float best_key;  /* the key of its list */
     uint32_t scored; /* rows, by record */
     float scan_cost; /* nanoseconds, about */
     rk__cluster_item *waiting;
@@ -80,8 +82,12 @@ drop_kept(cluster_search *s)
 
 /* A row with its distance by record. */
 static inline void
-accept(cluster_search *s, float dist, uint32_t at)
+accept(cluster_search *s, float dist, float key, uint32_t at)
 {
+    if (dist < s->best) {
+        s->best = dist;
+        s->best_key = key;
+    }
     if (!(dist <= s->threshold + s->slack) || dist < s->lower - s->slack) {
         return;
     }
@@ -123,7 +129,7 @@ score_waiting(cluster_search *s, const rk__cluster_item *items, uint32_t n)
     if (c->records) {
         rk__cluster_score(&c->space, &s->coded, c->records, at, n, score);
         for (uint32_t i = 0; i < n; i++) {
-            accept(s, items[i].key + score[i], at[i]);
+            accept(s, items[i].key + score[i], items[i].key, at[i]);
         }
         return;
     }
@@ -135,7 +141,7 @@ score_waiting(cluster_search *s, const rk__cluster_item *items, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         float dist =
             s->index->space.metric == RK_METRIC_COSINE ? 2 + 2 * score[i] : score[i] + s->to_est;
-        accept(s, dist, at[i]);
+        accept(s, dist, items[i].key, at[i]);
     }
 }
 
@@ -292,7 +298,8 @@ probe_lists(cluster_search *s)
         const rk__cluster_item *list = &lists->items[i++];
         float above = 0;
         if (s->threshold != NEVER) {
-            above = distance_above(s, list->key, nearest);
+            float from = s->options->filter ? RK_MAX(nearest, s->best_key) : nearest;
+            above = distance_above(s, list->key, from);
             if (above > s->effort.beta || probed >= s->effort.probes) {
                 break;
             }
@@ -422,6 +429,8 @@ prepare(cluster_search *s, uint32_t k, bool *finite, rk_err *err)
     s->lists.cluster = s->cluster;
     s->lists.query = &s->coded;
     s->lists.arena = arena;
+    s->best = INFINITY;
+    s->best_key = -INFINITY;
     s->near.cap = k;
     s->near.items = rk_arena_alloc(arena, (size_t)k * sizeof(*s->near.items));
     s->kept_cap = 2 * k + 256;
@@ -458,7 +467,7 @@ one_by_one(const cluster_search *s)
 {
     const rk__cluster *c = s->cluster;
     double lists = RK_MIN(s->effort.first, s->effort.probes);
-    double probing = 30000 + 2.2 * lists * (double)c->rows / (double)c->info.nlist;
+    double probing = 60000 + 5.0 * lists * (double)c->rows / (double)c->info.nlist;
     double each = 20 + (c->records ? 0.05 * (double)c->space.reduced : 0.1 * (double)c->space.dim);
 
     return s->options->filter &&
@@ -513,7 +522,7 @@ rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_o
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
 #define EPSILON_NAMED  2.0f
-#define FILTER_MORE    0.3
+#define FILTER_MORE    0.15
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
