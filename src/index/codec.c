@@ -198,7 +198,7 @@ put_number(const rk__codec *codec, uint8_t *code, size_t s, uint32_t number)
 static uint32_t
 get_number(const rk__codec *codec, const uint8_t *code, size_t s)
 {
-    uint32_t number = codec->width == 4   ? code[s / 2] >> (s % 2 * 4) & 15u
+    uint32_t number = codec->width == 4   ? ((uint32_t)code[s / 2] >> (s % 2 * 4)) & 15u
                       : codec->width == 8 ? code[s]
                                           : rk_get_u16le(code + s * 2);
 

@@ -317,7 +317,7 @@ rk__codec_place(const rk__codec *codec, const uint8_t *code, uint32_t slot, uint
     size_t pieces = (size_t)codec->m * codec->nrq;
 
     for (size_t s = 0; s < pieces; s++) {
-        uint32_t number = code[s / 2] >> (s % 2 * 4) & 15u;
+        uint32_t number = ((uint32_t)code[s / 2] >> (s % 2 * 4)) & 15u;
         block[s * 16 + slot % 16] |= (uint8_t)(number << (slot / 16 * 4));
     }
 }
