@@ -2,12 +2,13 @@
 /*
  * Searching the graph: choice of the way, the walk, and exact scores for what it found.
  *
- * Three ways. The graph is walked with ef candidates; under a filter masked nodes are walked
- * through but not collected, and the walk keeps ef / sqrt(share) candidates, share being that of
- * the rows that pass: enough to hold recall, measured. When few rows pass, their codes are scanned
- * and the best scored exactly. When very few pass, or there are no codes, or the walk found fewer
- * than k although k pass, the vectors of the passing rows are scanned: exact. The costs of walk and
- * scan are compared in rows touched.
+ * Three ways. The graph is walked with ef candidates, over blocks with a quarter more, which makes
+ * up for their estimates; under a filter masked nodes are walked through but not collected (over
+ * blocks, passing neighbours of all nodes on the way are), and the walk keeps ef / sqrt(share)
+ * candidates, share being that of the rows that pass: enough to hold recall, measured. When few
+ * rows pass, their codes are scanned and the best scored exactly. When very few pass, or there are
+ * no codes, or the walk found fewer than k although k pass, the vectors of the passing rows are
+ * scanned: exact. The costs of walk and scan are compared in rows touched.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
  * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
@@ -15,10 +16,12 @@
  */
 #include "index/hnsw.h"
 
-#define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
-#define RANGE_EF   512u
-#define WALK_COST  16u   /* a candidate of the walk costs as much as this many rows in a scan */
-#define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
+#define EF_DEFAULT    96u /* real text embeddings need about this much for a recall of 0.95 */
+#define RANGE_EF      512u
+#define WALK_COST     16u /* a candidate of the walk costs as much as this many rows in a scan */
+#define ESTIMATE_COST 4u  /* a walk on estimates pops one part in so many more for the same recall \
+                           */
+#define EXACT_ROWS 1024u  /* up to this many passing rows are scored without codes */
 
 static uint32_t
 search_ef(const rk_search_options *options, uint32_t k)
@@ -245,6 +248,9 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     bool codes = graph->codes.data && graph->codes.complete;
     bool done = false;
 
+    if (graph->blocks.data) { /* one ef is to give one recall, whether distances are estimated */
+        ef += ef / ESTIMATE_COST;
+    }
     for (unsigned tries = 0; !done && tries < (options->range ? 8u : 1u); tries++, ef *= 4) {
         uint64_t width = walk_width(rows, passing, ef);
         if (scan_is_cheaper(passing, width) &&
