@@ -270,8 +270,8 @@ describe_one(const rk_coordinator *co, rk__co_collection *c, const pb_rk_IndexIn
             info->rows < RK__CO_INDEX_ROWS_MIN || rk__co_index_file(info, index->id)) {
             state->indexed_rows += info->rows;
         } else {
-            int64_t done = RK_MIN(rows_under_way(co, info->id, index->id), info->rows);
-            state->indexed_rows += done;
+            /* never all of them before the file is there: clients wait for that */
+            state->indexed_rows += RK_MIN(rows_under_way(co, info->id, index->id), info->rows - 1);
             pending += info->rows;
         }
     }
