@@ -16,12 +16,18 @@
  */
 #include "index/hnsw.h"
 
-#define EF_DEFAULT    96u /* real text embeddings need about this much for a recall of 0.95 */
-#define RANGE_EF      512u
-#define WALK_COST     16u /* a candidate of the walk costs as much as this many rows in a scan */
-#define ESTIMATE_COST 4u  /* a walk on estimates pops one part in so many more for the same recall \
-                           */
-#define EXACT_ROWS 1024u  /* up to this many passing rows are scored without codes */
+#define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
+#define RANGE_EF   512u
+#define WALK_COST  16u /* a candidate of the walk costs as much as this many rows in a scan */
+#define ESTIMATE_COST                                                                              \
+    4u                   /* a walk on estimates pops one part in so many more for the same recall  \
+                          */
+#define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
+#define SPARE_PLACES                                                                               \
+    6u /* a node may be among the candidates of a block walk more than once: so many more than k   \
+        */
+#define NEAR_TRIES  3u /* a block walk that found fewer than k is repeated, four times as wide */
+#define RANGE_TRIES 8u
 
 static uint32_t
 search_ef(const rk_search_options *options, uint32_t k)
@@ -223,6 +229,7 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
     }
     rk__walker_init(&walker, graph, &index->space);
     *done = false;
+    heap->n = 0;
     if (!rk__walker_query(&walker, query, s)) {
         ; /* a query that is not finite: scan the vectors */
     } else if (by_scan) {
@@ -246,12 +253,15 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     size_t passing = options->filter_count;
     uint64_t ef = search_ef(options, heap->cap);
     bool codes = graph->codes.data && graph->codes.complete;
+    unsigned tries_max = 1;
     bool done = false;
 
     if (graph->blocks.data) { /* one ef is to give one recall, whether distances are estimated */
-        ef += ef / ESTIMATE_COST;
+        ef = RK_MAX(ef + ef / ESTIMATE_COST, (uint64_t)heap->cap + SPARE_PLACES);
+        tries_max = NEAR_TRIES;
     }
-    for (unsigned tries = 0; !done && tries < (options->range ? 8u : 1u); tries++, ef *= 4) {
+    tries_max = options->range ? RANGE_TRIES : tries_max;
+    for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
         uint64_t width = walk_width(rows, passing, ef);
         if (scan_is_cheaper(passing, width) &&
             (options->range || !codes || passing <= EXACT_ROWS)) {
