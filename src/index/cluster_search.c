@@ -15,9 +15,11 @@
  *   5. What is within the error of a record of the k-th is scored on the vectors themselves.
  *
  * A filter is tested on the rows that survive a scan, or before the scan while there is no k-th
- * distance yet. When few rows pass, they are scored by their records one by one. Probing goes on
- * until k rows are found; if the lists cannot give k although k pass (rows that are not finite),
- * the vectors are scanned.
+ * distance yet. When fewer rows pass, it is first put into the order of the lists: lists and blocks
+ * without a passing row cost nothing, and the few of a block that has few are scored by their
+ * records, without a scan. When very few pass, all are scored by their records one by one. Probing
+ * goes on until k rows are found; if the lists cannot give k although k pass (rows that are not
+ * finite), the vectors are scanned.
  *
  * All memory is the request's arena.
  */
@@ -28,6 +30,12 @@
 #define BATCH       16u
 #define EXACT_ROWS  64u /* so few passing rows are scored on their vectors at once */
 #define NEVER       INFINITY
+#define MAP_WORDS   32u
+#define MAP_COST    1.6       /* nanoseconds per passing row */
+#define MAP_EMPTY   0.02      /* nanoseconds per row */
+#define MAP_SHARE   (1.0 / 6) /* where more pass, a filter is not mapped */
+#define SAMPLE_ROWS 512u
+#define SEEN_BITS   4096u
 
 typedef struct cluster_search {
     const rk_index *index;
@@ -48,10 +56,12 @@ typedef struct cluster_search {
     uint32_t n_kept;
     uint32_t kept_cap;
     rk__cluster_lists lists;
-    float best;      /* under a filter: the nearest row so far, and */
-    float best_key;  /* the key of its list */
-    uint32_t scored; /* rows, by record */
-    float scan_cost; /* nanoseconds, about */
+    float best;             /* under a filter: the nearest row so far, and */
+    float best_key;         /* the key of its list */
+    const uint64_t *placed; /* bit per place in row_of: the row there passes; NULL: not mapped */
+    float direct;           /* lists with fewer passing rows per block are not scanned */
+    uint32_t scored;        /* rows, by record */
+    float scan_cost;        /* nanoseconds, about */
     rk__cluster_item *waiting;
     uint32_t n_waiting;
     bool no_memory;
@@ -210,6 +220,101 @@ filter_bits(const cluster_search *s, const uint32_t *row_of, uint32_t n)
     return bits;
 }
 
+/* Bits of the |n| places from |from| on. */
+static inline uint32_t
+placed_bits(const uint64_t *placed, uint32_t from)
+{
+    uint64_t bits = placed[from / 64] >> from % 64;
+
+    return (uint32_t)(from % 64 > 32 ? bits | placed[from / 64 + 1] << (64 - from % 64) : bits);
+}
+
+static inline uint32_t
+count_bits(uint64_t x)
+{
+    x -= x >> 1 & UINT64_C(0x5555555555555555);
+    x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+    x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (uint32_t)(x * UINT64_C(0x0101010101010101) >> 56);
+}
+
+/* The word of the map that |from| is in, without the places before it and from |end| on. */
+static inline uint64_t
+placed_word(const uint64_t *placed, uint32_t from, uint32_t end)
+{
+    uint64_t word = placed[from / 64] & UINT64_MAX << from % 64;
+
+    return end / 64 == from / 64 ? word & ((UINT64_C(1) << end % 64) - 1) : word;
+}
+
+/* Scores the passing rows of a list without a scan where that costs less. */
+static bool
+score_list(cluster_search *s, const rk__cluster_item *list, uint32_t from, uint32_t end)
+{
+    uint32_t blocks = (end - from + RK__BITS_ROWS - 1) / RK__BITS_ROWS;
+    uint32_t passing = 0;
+
+    for (uint32_t at = from; at < end; at = (at | 63) + 1) {
+        passing += count_bits(placed_word(s->placed, at, end));
+    }
+    if ((float)passing > s->direct * (float)blocks) {
+        return false;
+    }
+    for (uint32_t at = from; at < end; at = (at | 63) + 1) {
+        uint64_t word = placed_word(s->placed, at, end);
+        for (; word; word &= word - 1) {
+            wait_row(s, -INFINITY, list->key, (at & ~63u) + (uint32_t)__builtin_ctzll(word));
+        }
+    }
+    return true;
+}
+
+static bool
+list_passes(const uint64_t *placed, uint32_t from, uint32_t end)
+{
+    for (; from < end; from = (from | 63) + 1) {
+        if (placed_word(placed, from, end)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The filter in the order of the lists; lists without a passing row count as given. */
+static void
+map_filter(cluster_search *s)
+{
+    const rk__cluster *c = s->cluster;
+    rk__select_fn select = rk__kernels_get()->select;
+    uint32_t rows[MAP_WORDS * 64 + 16];
+    size_t words = rk_bitset_words(c->rows);
+    uint32_t finite = (uint32_t)c->rows - c->info.loose;
+    uint64_t *placed = RK_ARENA_ARRAY(s->options->arena, uint64_t, words + 1);
+
+    s->lists.seen = RK_ARENA_ARRAY(s->options->arena, uint32_t, (c->info.nlist + 31) / 32);
+    if (!placed || !s->lists.seen) {
+        s->no_memory = true;
+        return;
+    }
+    for (size_t w = 0; w < words; w += MAP_WORDS) {
+        size_t n = select(s->options->filter->words + w, RK_MIN(words - w, MAP_WORDS),
+                          (uint32_t)(w * 64), rows);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t at = rows[i] < c->rows ? c->place[rows[i]] : finite;
+            if (at < finite) {
+                placed[at / 64] |= UINT64_C(1) << at % 64;
+            }
+        }
+    }
+    for (uint32_t l = 0; l < c->info.nlist; l++) {
+        if (!list_passes(placed, c->first_row[l], c->first_row[l + 1])) {
+            s->lists.seen[l / 32] |= UINT32_C(1) << l % 32;
+            s->lists.given++;
+        }
+    }
+    s->placed = placed;
+}
+
 static void
 scan_list(cluster_search *s, const rk__cluster_item *list)
 {
@@ -225,13 +330,21 @@ scan_list(cluster_search *s, const rk__cluster_item *list)
     float margin = s->effort.epsilon * c->spread[l] * reach;
     bool filtered = s->options->filter != NULL;
 
+    if (s->placed && score_list(s, list, from, end)) {
+        return;
+    }
     for (; from < end; from += RK__BITS_ROWS, block += c->block_bytes) {
         const float *add = (const float *)(const void *)(block + codes);
         float est[RK__BITS_ROWS];
         uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
         uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
         bool before = filtered && s->threshold == NEVER;
-        if (before) {
+        if (s->placed) {
+            may &= placed_bits(s->placed, from);
+            if (!may) {
+                continue;
+            }
+        } else if (before) {
             may &= filter_bits(s, c->row_of + from, n);
             if (!may) {
                 continue;
@@ -242,7 +355,7 @@ scan_list(cluster_search *s, const rk__cluster_item *list)
                                    s->threshold + margin, est);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            if (before || !filtered || passes(s, c->row_of[from + i])) {
+            if (before || !filtered || s->placed || passes(s, c->row_of[from + i])) {
                 wait_row(s, est[i] - margin, list->key, from + i);
             }
         }
@@ -460,18 +573,64 @@ prepare(cluster_search *s, uint32_t k, bool *finite, rk_err *err)
     return RK_OK;
 }
 
-/* Whether scoring the passing rows one by one costs less than probing; nanoseconds, about. A filter
- * makes a search probe half as many lists again and more. */
+/* Whether the rows that pass lie in few lists, by a sample of them. */
 static bool
-one_by_one(const cluster_search *s)
+is_clustered(const cluster_search *s)
+{
+    const rk__cluster *c = s->cluster;
+    const rk_bitset *filter = s->options->filter;
+    size_t words = rk_bitset_words(c->rows);
+    size_t stride = RK_MAX(s->options->filter_count / SAMPLE_ROWS, (size_t)1);
+    uint64_t seen[SEEN_BITS / 64] = {0};
+    uint32_t distinct = 0;
+    uint32_t n = 0;
+
+    for (size_t w = 0; w < words; w += stride) {
+        for (uint64_t word = filter->words[w]; word; word &= word - 1) {
+            size_t row = w * 64 + (size_t)__builtin_ctzll(word);
+            if (row < c->rows) {
+                uint32_t bit = c->list_of[row] % SEEN_BITS;
+                distinct += !(seen[bit / 64] >> bit % 64 & 1);
+                seen[bit / 64] |= UINT64_C(1) << bit % 64;
+                n++;
+            }
+        }
+    }
+    double lists = (double)RK_MIN(c->info.nlist, SEEN_BITS);
+    return distinct < lists * (1 - exp(-(double)n / lists)) / 2;
+}
+
+/* Finds the passing rows in the way that costs less; nanoseconds, about. Rows that pass in few
+ * lists make most lists drop out, once the filter is in their order. */
+static void
+search_lists(cluster_search *s)
 {
     const rk__cluster *c = s->cluster;
     double lists = RK_MIN(s->effort.first, s->effort.probes);
-    double probing = 60000 + 5.0 * lists * (double)c->rows / (double)c->info.nlist;
+    double block = 8 + 0.09 * (double)c->space.padded;
+    double probing = lists * ((double)c->rows / (double)c->info.nlist / RK__BITS_ROWS + 1) * block;
     double each = 20 + (c->records ? 0.05 * (double)c->space.reduced : 0.1 * (double)c->space.dim);
+    double n = (double)s->options->filter_count;
 
-    return s->options->filter &&
-           (double)s->options->filter_count * each + 8.0 * (double)c->info.nlist <= probing;
+    if (s->options->filter && n * each <= 15000 + probing / 2) {
+        score_passing(s);
+        return;
+    }
+    if (s->options->filter && n <= (double)c->rows * MAP_SHARE) {
+        bool clustered = is_clustered(s);
+        if (!clustered && n * each <= 50000 + probing) {
+            score_passing(s);
+            return;
+        }
+        double map = n * MAP_COST + (double)c->rows * MAP_EMPTY;
+        if (map <= (clustered ? 3 * probing : 7000 + probing / 5)) {
+            s->direct = (float)(2 * block / each);
+            map_filter(s);
+        }
+    }
+    if (!s->no_memory) {
+        probe_lists(s);
+    }
 }
 
 rk_code
@@ -494,11 +653,7 @@ rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_o
         scan_vectors(index, query, options, heap);
         return RK_OK;
     }
-    if (one_by_one(&s)) {
-        score_passing(&s);
-    } else {
-        probe_lists(&s);
-    }
+    search_lists(&s);
     if (s.no_memory || s.lists.no_memory) {
         return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u lists",
                        s.cluster->info.nlist);

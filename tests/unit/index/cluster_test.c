@@ -220,6 +220,50 @@ test_clustered_filters(void **state)
     rk_free(queries);
 }
 
+/* Filters that are put into the order of the lists: rows of one region, near and far, of which most
+ * lists have none, and rows anywhere. */
+static void
+test_mapped_filters(void **state)
+{
+    enum { MANY = 20000, DIM = 32 };
+    static const size_t passing[] = {1000, 2000, 3000};
+    static const char *const refine[] = {"true", "false"};
+    void *data = testing_dense(RK_VEC_F32, DIM, MANY, 10, 43);
+    uint8_t *queries = testing_dense(RK_VEC_F32, DIM, QUERIES, 10, 44);
+    rk_vectors v = {RK_VEC_F32, DIM, MANY, data, NULL};
+    rk__near *truth = rk_alloc(MANY * sizeof(*truth));
+
+    RK_UNUSED(state);
+    assert_non_null(truth);
+    (void)testing_truth(&v, RK_METRIC_L2, queries, DIM * 4, NULL, truth);
+    for (size_t r = 0; r < RK_COUNT(refine); r++) {
+        rk_index *index = build(RK_METRIC_L2, &v, refine[r], NULL);
+        for (size_t p = 0; p < 3 * RK_COUNT(passing); p++) {
+            rk_bitset filter;
+            size_t n = passing[p / 3];
+            if (p % 3 == 2) {
+                testing_filter(&filter, MANY, (double)n / MANY, p);
+            } else {
+                assert_int_equal(rk_bitset_init(&filter, MANY), RK_OK);
+                for (size_t i = 0; i < n; i++) {
+                    rk_bitset_set(&filter, truth[p % 3 ? MANY - 1 - i : i].row);
+                }
+            }
+            double recall = search_all(index, &v, RK_METRIC_L2, queries, &filter, "60");
+            if (recall < 0.93) {
+                fail_msg("filter %zu refine %s: recall %.3f", p, refine[r], recall);
+            }
+            (void)search_all(index, &v, RK_METRIC_L2, queries, &filter, "20");
+            (void)search_all(index, &v, RK_METRIC_L2, queries, &filter, "2");
+            rk_bitset_deinit(&filter);
+        }
+        rk_index_free(index);
+    }
+    rk_free(truth);
+    rk_free(data);
+    rk_free(queries);
+}
+
 static void
 test_declared_recall(void **state)
 {
@@ -518,10 +562,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recall_filters_image),   cmocka_unit_test(test_clustered_filters),
-        cmocka_unit_test(test_declared_recall),        cmocka_unit_test(test_hostile_rows),
-        cmocka_unit_test(test_fewer_rows_than_lists),  cmocka_unit_test(test_range),
-        cmocka_unit_test(test_order_of_work),          cmocka_unit_test(test_damaged_images),
+        cmocka_unit_test(test_recall_filters_image),
+        cmocka_unit_test(test_clustered_filters),
+        cmocka_unit_test(test_mapped_filters),
+        cmocka_unit_test(test_declared_recall),
+        cmocka_unit_test(test_hostile_rows),
+        cmocka_unit_test(test_fewer_rows_than_lists),
+        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_order_of_work),
+        cmocka_unit_test(test_damaged_images),
         cmocka_unit_test(test_cancel_and_allocations),
     };
 
