@@ -554,7 +554,7 @@ static bool
 links_by_cluster(const hnsw_build *b)
 {
     const rk__hnsw_codes *codes = &b->graph->codes;
-    double least = INFINITY;
+    double least = (double)INFINITY;
     double most = 0;
 
     if (!codes->data) {
