@@ -87,7 +87,7 @@ train_ranges(rk__codec *codec, const float *rows, size_t n)
             most = RK_MAX(most, rows[i * dim + d]);
         }
         low[d] = least;
-        step[d] = most; /* for now */
+        step[d] = most; /* the largest value; becomes a step below */
     }
     if (uniform) {
         float least = low[0];
