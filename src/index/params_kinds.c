@@ -87,6 +87,7 @@ static const rk__words read_engines = {engine_words, false, "pq_read_io_engine "
 #define NPROBE        INT("nprobe", 1, 65536, 8)
 #define EMPTY_MAX     INT("max_empty_result_buckets", 1, 65536, 2)
 #define REFINE_K      FLOAT("refine_k", 1, FLOAT_MAX, 1)
+#define TARGET_RECALL FLOAT("target_recall", 0, 1, 0.97)
 #define REFINE(words) BOOL("refine", false), WORD("refine_type", words, -1)
 #define GRAPH         INT("M", 2, 2048, 30), INT("efConstruction", 1, INT_VALUE_MAX, 360)
 #define EF            INT("ef", 1, INT_VALUE_MAX, 0)
@@ -140,10 +141,10 @@ const rk__kind_spec rk__kind_table[] = {
      {NPROBE, EMPTY_MAX, REFINE_K}},
     {"IVF_RABITQ", RK__KIND_IVF_RABITQ, T_FLOAT, M_DENSE, true, false,
      {NLIST, REFINE(&ivf_refine)},
-     {NPROBE, EMPTY_MAX, INT("rbq_bits_query", 0, 8, 0), REFINE_K}},
+     {NPROBE, EMPTY_MAX, INT("rbq_bits_query", 0, 8, 0), REFINE_K, TARGET_RECALL}},
     {"IVF_RABITQ_FASTSCAN", RK__KIND_IVF_RABITQ_FASTSCAN, T_FLOAT, M_DENSE, false, false,
      {NLIST, REFINE(&ivf_refine)},
-     {NPROBE, EMPTY_MAX, INT("rbq_bits_query", 0, 8, 0), REFINE_K}},
+     {NPROBE, EMPTY_MAX, INT("rbq_bits_query", 0, 8, 0), REFINE_K, TARGET_RECALL}},
     {"SCANN", RK__KIND_SCANN, T_FLOAT, M_DENSE, false, false,
      {NLIST, BOOL("with_raw_data", true), INT("sub_dim", 1, 65536, 2)},
      {NPROBE, EMPTY_MAX, INT("reorder_k", 1, INT_VALUE_MAX, 0)}},
