@@ -228,17 +228,19 @@ uint32_t rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k);
 
 /* ---- cluster_search.c ---- */
 
-rk_code rk__cluster_run(const rk_index *index, const rk__query *query,
+/* |cluster| is of the rows of |index|, whose kind may be another. */
+rk_code rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__query *query,
                         const rk_search_options *options, const rk__cluster_effort *effort,
                         rk__heap *heap, rk_err *err);
-rk_code rk__cluster_search(const rk_index *index, const rk__query *query,
-                           const rk_search_options *options, rk__heap *heap, rk_err *err);
+rk_code rk__cluster_search(const rk_index *index, const rk__cluster *cluster,
+                           const rk__query *query, const rk_search_options *options, rk__heap *heap,
+                           rk_err *err);
 
 /* ---- cluster_build.c, cluster_tune.c, cluster_image.c ---- */
 
 rk_code rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err);
-RK_MUST_CHECK rk_code rk__cluster_tune(rk_index *index, const rk_build_options *options,
-                                       rk_err *err);
+RK_MUST_CHECK rk_code rk__cluster_tune(const rk_index *index, rk__cluster *cluster,
+                                       const rk_build_options *options, rk_err *err);
 /* The effort for a wanted recall. */
 rk__cluster_effort rk__cluster_effort_of(const rk__cluster *cluster, float recall);
 /* Points the fields at the parts and derives sizes. */

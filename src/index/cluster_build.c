@@ -358,7 +358,7 @@ rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
         rk__cluster_rotate_head(&cluster->space, centres.z, centres.bits);
     }
     RK_ERR(fill_lists(index, cluster, &centres, options, err));
-    RK_ERR(rk__cluster_tune(index, options, err));
+    RK_ERR(rk__cluster_tune(index, cluster, options, err));
 out:
     rk__cluster_centres_deinit(&centres);
     return code;

@@ -178,9 +178,16 @@ rk__cluster_free(rk_index *index)
     rk_free(cluster);
 }
 
+static rk_code
+search_index(const rk_index *index, const rk__query *query, const rk_search_options *options,
+             rk__heap *heap, rk_err *err)
+{
+    return rk__cluster_search(index, index->impl, query, options, heap, err);
+}
+
 const rk__verbs rk__cluster_verbs = {
     .build = rk__cluster_build,
-    .search = rk__cluster_search,
+    .search = search_index,
     .sections = rk__cluster_sections,
     .open = rk__cluster_open,
     .free = rk__cluster_free,

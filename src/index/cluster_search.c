@@ -634,11 +634,12 @@ search_lists(cluster_search *s)
 }
 
 rk_code
-rk__cluster_run(const rk_index *index, const rk__query *query, const rk_search_options *options,
-                const rk__cluster_effort *effort, rk__heap *heap, rk_err *err)
+rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__query *query,
+                const rk_search_options *options, const rk__cluster_effort *effort, rk__heap *heap,
+                rk_err *err)
 {
     cluster_search s = {.index = index,
-                        .cluster = index->impl,
+                        .cluster = cluster,
                         .query = query,
                         .options = options,
                         .effort = *effort};
@@ -704,10 +705,10 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
 }
 
 rk_code
-rk__cluster_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
-                   rk__heap *heap, rk_err *err)
+rk__cluster_search(const rk_index *index, const rk__cluster *cluster, const rk__query *query,
+                   const rk_search_options *options, rk__heap *heap, rk_err *err)
 {
-    rk__cluster_effort effort = wanted_effort(index->impl, options);
+    rk__cluster_effort effort = wanted_effort(cluster, options);
 
-    return rk__cluster_run(index, query, options, &effort, heap, err);
+    return rk__cluster_run(index, cluster, query, options, &effort, heap, err);
 }

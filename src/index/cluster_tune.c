@@ -65,6 +65,7 @@ typedef struct measured {
 
 typedef struct tune_job {
     const rk_index *index;
+    const rk__cluster *cluster;
     const rk_build_options *options;
     size_t queries;
     measured *measured; /* per query and epsilon */
@@ -87,7 +88,7 @@ nearest_rows(const tune_job *job, uint32_t row, const rk__cluster_effort *effort
     if (index->space.inv_norms) {
         query.inv_norm = index->space.inv_norms[row];
     }
-    if (rk__cluster_run(index, &query, &options, effort, &heap, NULL) != RK_OK) {
+    if (rk__cluster_run(index, job->cluster, &query, &options, effort, &heap, NULL) != RK_OK) {
         return false;
     }
     rk__heap_sort(&heap);
@@ -105,7 +106,7 @@ static float
 record_error(const tune_job *job, uint32_t row, const rk__near *near, uint32_t n, rk_arena *arena)
 {
     const rk_index *index = job->index;
-    const rk__cluster *c = index->impl;
+    const rk__cluster *c = job->cluster;
     const rk__cluster_space *space = &c->space;
     size_t bytes = rk__cluster_point_bytes(space);
     uint8_t *memory = rk_arena_alloc(arena, bytes + rk__cluster_query_bytes(space) + 64);
@@ -154,7 +155,7 @@ static void
 read_trace(const tune_job *job, const rk__cluster_trace *trace, const rk__near *got, uint32_t n,
            float worst, measured *out)
 {
-    const rk__cluster *c = job->index->impl;
+    const rk__cluster *c = job->cluster;
     uint32_t at = 0;
 
     for (uint32_t b = 0; b < BETAS; b++) {
@@ -173,7 +174,7 @@ read_trace(const tune_job *job, const rk__cluster_trace *trace, const rk__near *
 static bool
 trace_efforts(tune_job *job, size_t q, uint32_t row, rk_arena *arena, float worst)
 {
-    const rk__cluster *c = job->index->impl;
+    const rk__cluster *c = job->cluster;
     uint32_t nlist = c->info.nlist;
     rk__near got[K];
     uint32_t n = 0;
@@ -206,7 +207,7 @@ static void
 tune_query(void *arg, size_t q)
 {
     tune_job *job = arg;
-    const rk__cluster *cluster = job->index->impl;
+    const rk__cluster *cluster = job->cluster;
     uint32_t row = (uint32_t)((double)q * (double)cluster->rows / (double)job->queries);
     rk__cluster_effort all = {.beta = INFINITY,
                               .epsilon = EPSILON_MOST,
@@ -280,10 +281,10 @@ fill_table(rk__cluster *cluster, const tune_job *job)
 }
 
 rk_code
-rk__cluster_tune(rk_index *index, const rk_build_options *options, rk_err *err)
+rk__cluster_tune(const rk_index *index, rk__cluster *cluster, const rk_build_options *options,
+                 rk_err *err)
 {
-    rk__cluster *cluster = index->impl;
-    tune_job job = {.index = index, .options = options};
+    tune_job job = {.index = index, .cluster = cluster, .options = options};
     rk_code code = RK_OK;
 
     for (uint32_t l = 0; l < RK__CLUSTER_LEVELS; l++) {
