@@ -15,6 +15,8 @@
  * Through a page reader sections 80, 81, 82, 85, 86 and for DISKANN 83 are loaded, checked and
  * charged to the budget; pages, and the records of AISAQ, are read by searches.
  */
+#include <stdatomic.h>
+
 #include "index/disk.h"
 
 #define VERIFY_BYTES ((size_t)1 << 20)
@@ -267,7 +269,7 @@ disk_open(rk_index *index, const rk__sections *sections, rk_err *err)
 /* Reads |n| checksummed things of |bytes| each from |offset|. */
 static rk_code
 verify_run(const rk_index *index, uint64_t offset, uint64_t n, size_t bytes, const uint32_t *crcs,
-           const char *what, rk_err *err)
+           const char *what, const _Atomic(bool) *cancel, rk_err *err)
 {
     uint64_t per_read = RK_MAX(VERIFY_BYTES / bytes, (size_t)1);
     uint8_t *buffer = rk_alloc(per_read * bytes);
@@ -278,7 +280,9 @@ verify_run(const rk_index *index, uint64_t offset, uint64_t n, size_t bytes, con
     }
     for (uint64_t i = 0; i < n && code == RK_OK; i++) {
         const uint8_t *at = buffer + i % per_read * bytes;
-        if (at == buffer) {
+        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {
+            code = rk_fail(err, RK_ECANCELLED, "index image: the check was cancelled");
+        } else if (at == buffer) {
             code = rk_pages_read(index->pages, offset + i * bytes, buffer,
                                  RK_MIN(per_read, n - i) * bytes, err);
         }
@@ -292,16 +296,16 @@ verify_run(const rk_index *index, uint64_t offset, uint64_t n, size_t bytes, con
 }
 
 static rk_code
-disk_verify(const rk_index *index, rk_err *err)
+disk_verify(const rk_index *index, const _Atomic(bool) *cancel, rk_err *err)
 {
     const rk__disk *disk = index->impl;
 
     if (!disk->records) {
         RK_RET(verify_run(index, disk->records_offset, disk->first_records[disk->nlist],
-                          disk->record_bytes, disk->record_crcs, "codes", err));
+                          disk->record_bytes, disk->record_crcs, "codes", cancel, err));
     }
     return verify_run(index, disk->pages_offset, disk->units, disk->unit_bytes, disk->page_crcs,
-                      "page", err);
+                      "page", cancel, err);
 }
 
 static void

@@ -27,6 +27,8 @@
  * numbers are compared with the row count where they are used, so that even an image with correct
  * checksums made by an enemy can give wrong results but never read outside.
  */
+#include <stdatomic.h>
+
 #include "index/index_private.h"
 
 #define HEADER_BYTES       64u
@@ -36,6 +38,7 @@
 #define MAGIC              "RKINDEX1"
 #define VERSION            1u
 #define VERIFY_AT_OPEN_MAX ((size_t)64 << 20)
+#define VERIFY_PIECE       ((uint64_t)4 << 20)
 
 void
 rk__sections_add(rk__sections *sections, uint32_t id, const void *data, uint64_t len)
@@ -231,33 +234,47 @@ read_sections(const uint8_t *head, const uint8_t *image, uint64_t image_len, rk_
 }
 
 static rk_code
-verify_sections(const rk__sections *sections, rk_err *err)
+verify_section(const rk__section *section, const _Atomic(bool) *cancel, rk_err *err)
+{
+    const uint8_t *data = section->data;
+    uint32_t crc = 0;
+
+    for (uint64_t at = 0; at < section->len; at += VERIFY_PIECE) {
+        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {
+            return rk_fail(err, RK_ECANCELLED, "index image: the check was cancelled");
+        }
+        crc = rk_crc32c(crc, data + at, (size_t)RK_MIN(section->len - at, VERIFY_PIECE));
+    }
+    if (crc != section->crc) {
+        return rk_fail(err, RK_ECORRUPT, "index image: wrong checksum of section %u at offset %llu",
+                       section->id, (unsigned long long)section->offset);
+    }
+    return RK_OK;
+}
+
+static rk_code
+verify_sections(const rk__sections *sections, const _Atomic(bool) *cancel, rk_err *err)
 {
     for (uint32_t i = 0; i < sections->n; i++) {
-        const rk__section *section = &sections->items[i];
-        if (rk_crc32c(0, section->data, section->len) != section->crc) {
-            return rk_fail(err, RK_ECORRUPT,
-                           "index image: wrong checksum of section %u at offset %llu", section->id,
-                           (unsigned long long)section->offset);
-        }
+        RK_RET(verify_section(&sections->items[i], cancel, err));
     }
     return RK_OK;
 }
 
 rk_code
-rk_index_verify(const rk_index *index, rk_err *err)
+rk_index_verify(const rk_index *index, const _Atomic(bool) *cancel, rk_err *err)
 {
     rk__sections sections = {.n = 0};
     const uint8_t *image = (const uint8_t *)index->image.data;
 
     if (index->pages && index->verbs->verify) {
-        return index->verbs->verify(index, err);
+        return index->verbs->verify(index, cancel, err);
     }
     if (index->image.len == 0) {
         return RK_OK; /* built in memory */
     }
     RK_RET(read_sections(image, image, index->image.len, &sections, err));
-    return verify_sections(&sections, err);
+    return verify_sections(&sections, cancel, err);
 }
 
 static rk_code
@@ -292,12 +309,13 @@ rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors, rk_mem *m
     RK_ERR(check_header(image, image.len, vectors, err));
     RK_ERR(read_sections(head, head, image.len, &sections, err));
     if (image.len <= VERIFY_AT_OPEN_MAX) {
-        RK_ERR(verify_sections(&sections, err));
+        RK_ERR(verify_sections(&sections, NULL, err));
     }
     RK_ERR(check_kind(head, vectors, err));
     RK_ERR(rk__index_new(&index, (rk__kind_id)rk_get_u32le(head + 12),
                          (rk_metric)rk_get_u32le(head + 16), vectors, mem, err));
     index->image = image;
+    index->unverified = image.len > VERIFY_AT_OPEN_MAX;
     RK_ERR(index->verbs->open(index, &sections, err));
     *out = index;
     index = NULL;

@@ -220,6 +220,7 @@ rk_index_get_info(const rk_index *index, rk_index_info *out)
         .dim = index->vectors.dim,
         .rows = index->vectors.rows,
         .memory_bytes = sizeof(*index) + index->reserved_bytes + index->image.len,
+        .verified = !index->unverified,
     };
 }
 

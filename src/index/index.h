@@ -121,9 +121,11 @@ RK_MUST_CHECK rk_code rk_index_save(const rk_index *index, rk_write_fn write, vo
 RK_MUST_CHECK rk_code rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors,
                                     rk_mem *mem, rk_err *err);
 /* Checks the section checksums of an opened image, reading it through; images up to 64 MiB were
- * checked at open already. RK_ECORRUPT names the section. An unverified image cannot crash a
- * search, only answer wrongly. */
-RK_MUST_CHECK rk_code rk_index_verify(const rk_index *index, rk_err *err);
+ * checked at open already, see rk_index_info.verified. RK_ECORRUPT names the section. An unverified
+ * image cannot crash a search, only answer wrongly. |cancel|, NULL for none, is polled:
+ * RK_ECANCELLED. */
+RK_MUST_CHECK rk_code rk_index_verify(const rk_index *index, const _Atomic(bool) *cancel,
+                                      rk_err *err);
 void rk_index_free(rk_index *index);
 
 /* Whether the image that begins with |head|, 64 bytes of it, is of a kind that need not be mapped:
@@ -144,6 +146,7 @@ typedef struct rk_index_info {
     uint32_t dim;
     size_t rows;
     uint64_t memory_bytes; /* held by the index itself, mapped image included */
+    bool verified;         /* built here, checked at open, or checked page by page as it is read */
 } rk_index_info;
 void rk_index_get_info(const rk_index *index, rk_index_info *out);
 

@@ -200,7 +200,7 @@ typedef struct rk__verbs {
     void (*sections)(const rk_index *index, rk__sections *out);
     rk_code (*open)(rk_index *index, const rk__sections *sections, rk_err *err);
     /* Only kinds that can be opened through a page reader: checks what open did not read. */
-    rk_code (*verify)(const rk_index *index, rk_err *err);
+    rk_code (*verify)(const rk_index *index, const _Atomic(bool) *cancel, rk_err *err);
     void (*free)(rk_index *index);
 } rk__verbs;
 
@@ -216,6 +216,7 @@ struct rk_index {
     rk_mem *mem;
     uint64_t reserved_bytes; /* charged to |mem| */
     rk_str image;            /* mapped, borrowed; empty when built here */
+    bool unverified;         /* its sections were not read when it was opened */
     rk_pages *pages;         /* borrowed: the image, when it is read page by page */
 };
 

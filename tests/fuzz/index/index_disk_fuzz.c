@@ -243,7 +243,7 @@ open_and_search(const uint8_t *image, size_t len, rk_metric metric, bool by_page
                  : rk_index_open(&index, (rk_str){(const char *)image, len}, &shape, mem, NULL);
 
     if (code == RK_OK) {
-        RK_KEEP(rk_index_verify(index, NULL)); /* any answer will do */
+        RK_KEEP(rk_index_verify(index, NULL, NULL)); /* any answer will do */
         search(index, metric, false);
         search(index, metric, true);
     }

@@ -181,7 +181,7 @@ test_recall_filters_image(void **state)
         if (rk_index_open(&opened, (rk_str){image, len}, &v, NULL, &err) != RK_OK) {
             fail_msg("%s", err.text);
         }
-        assert_int_equal(rk_index_verify(opened, &err), RK_OK);
+        assert_int_equal(rk_index_verify(opened, NULL, &err), RK_OK);
         assert_same_answers(index, opened, queries, bytes);
         rk_index_free(opened);
         rk_index_free(index);

@@ -274,8 +274,8 @@ test_recall_filters_images(void **state)
         uint64_t before = pages.reads;
         check_case(c, paged, &v, queries, "paged");
         assert_true(pages.reads > before);
-        assert_int_equal(rk_index_verify(mapped, &err), RK_OK);
-        assert_int_equal(rk_index_verify(paged, &err), RK_OK);
+        assert_int_equal(rk_index_verify(mapped, NULL, &err), RK_OK);
+        assert_int_equal(rk_index_verify(paged, NULL, &err), RK_OK);
         assert_true(rk_mem_used(mem) > 0);
         rk_index_free(index);
         rk_index_free(mapped);
@@ -464,7 +464,7 @@ test_few_rows(void **state)
         }
         assert_int_equal(rk_index_search(paged, data, 12, &options, hits, &n, &err), RK_OK);
         assert_int_equal(n, counts[i]);
-        assert_int_equal(rk_index_verify(paged, &err), RK_OK);
+        assert_int_equal(rk_index_verify(paged, NULL, &err), RK_OK);
         rk_index_free(paged);
         rk_index_free(index);
         rk_free((void *)(uintptr_t)image.data);
@@ -519,7 +519,7 @@ test_flipped_bytes(void **state)
                 assert_true(code == RK_OK || code == RK_ECORRUPT);
                 by_search += code == RK_ECORRUPT;
                 /* what is not found lies in the gap before the pages */
-                if (rk_index_verify(paged, &err) == RK_OK) {
+                if (rk_index_verify(paged, NULL, &err) == RK_OK) {
                     assert_true(at + RK_PAGE_BYTES < image.len && bytes[at] == 16);
                     assert_int_equal(code, RK_OK);
                 }

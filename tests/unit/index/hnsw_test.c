@@ -162,7 +162,7 @@ test_recall_and_filters(void **state)
         if (rk_index_open(&opened, (rk_str){image, buf.len}, &v, NULL, &err) != RK_OK) {
             fail_msg("%s", err.text);
         }
-        assert_int_equal(rk_index_verify(opened, &err), RK_OK);
+        assert_int_equal(rk_index_verify(opened, NULL, &err), RK_OK);
         size_t bytes = rk_vector_bytes(c->type, c->dim);
         for (size_t q = 0; q < QUERIES; q++) {
             rk_search_options options = {.k = K, .arena = arena};
