@@ -224,42 +224,115 @@ rk_index_get_info(const rk_index *index, rk_index_info *out)
     };
 }
 
+/* The options a kind sees: a filter only where it leaves rows out, k no more than can be found. */
+static rk_code
+effective_options(const rk_index *index, const rk_search_options *options, rk_search_options *out,
+                  rk_err *err)
+{
+    size_t rows = index->space.rows;
+
+    *out = *options;
+    if (options->filter && options->filter->nbits < rows) {
+        return rk_fail(err, RK_EINTERNAL, "filter has %zu bits for %zu rows",
+                       options->filter->nbits, rows);
+    }
+    if (!options->filter || options->filter_count >= rows) {
+        out->filter = NULL;
+        out->filter_count = rows;
+    }
+    out->k = (uint32_t)RK_MIN((size_t)options->k, out->filter_count);
+    return RK_OK;
+}
+
+static rk_code
+check_query(const rk_index *index, const void *query, size_t query_len, rk_err *err)
+{
+    if (index->vectors.type == RK_VEC_SPARSE) {
+        return rk__sparse_check(query, query_len, err);
+    }
+    if (query_len != index->space.row_bytes) {
+        return rk_fail(err, RK_EINVAL, "query vector has %zu bytes, a row of dimension %u has %zu",
+                       query_len, index->space.dim, index->space.row_bytes);
+    }
+    return RK_OK;
+}
+
+static rk_code
+prepare_query(const rk_index *index, const rk_search_options *options, const void *data, size_t len,
+              rk__query *query, rk__heap *heap, rk_err *err)
+{
+    *query = (rk__query){.data = data, .len = len};
+    if (index->space.metric == RK_METRIC_COSINE) {
+        query->inv_norm = rk__inv_norm(&index->space, data);
+    }
+    *heap = (rk__heap){.cap = options->k};
+    heap->items = rk_arena_alloc(options->arena, (size_t)heap->cap * sizeof(*heap->items));
+    if (!heap->items) {
+        return rk_fail(err, RK_ENOMEM, "search: no memory for %u results", heap->cap);
+    }
+    return RK_OK;
+}
+
 rk_code
 rk_index_search(const rk_index *index, const void *query, size_t query_len,
                 const rk_search_options *options, rk_hit *hits, uint32_t *n, rk_err *err)
 {
-    rk__query prepared = {.data = query, .len = query_len};
-    rk__heap heap = {.cap = options->k};
-    rk_search_options opts = *options;
+    rk_search_options opts;
+    rk__query prepared;
+    rk__heap heap;
 
     *n = 0;
-    if (options->filter && options->filter->nbits < index->space.rows) {
-        return rk_fail(err, RK_EINTERNAL, "filter has %zu bits for %zu rows",
-                       options->filter->nbits, index->space.rows);
-    }
-    if (!options->filter || options->filter_count >= index->space.rows) {
-        opts.filter = NULL;
-        opts.filter_count = index->space.rows;
-    }
-    heap.cap = (uint32_t)RK_MIN((size_t)options->k, opts.filter_count);
-    opts.k = heap.cap;
-    if (index->vectors.type == RK_VEC_SPARSE) {
-        RK_RET(rk__sparse_check(query, query_len, err));
-    } else if (query_len != index->space.row_bytes) {
-        return rk_fail(err, RK_EINVAL, "query vector has %zu bytes, a row of dimension %u has %zu",
-                       query_len, index->space.dim, index->space.row_bytes);
-    }
-    if (heap.cap == 0) {
+    RK_RET(effective_options(index, options, &opts, err));
+    RK_RET(check_query(index, query, query_len, err));
+    if (opts.k == 0) {
         return RK_OK;
     }
-    heap.items = rk_arena_alloc(options->arena, (size_t)heap.cap * sizeof(*heap.items));
-    if (!heap.items) {
-        return rk_fail(err, RK_ENOMEM, "search: no memory for %u results", heap.cap);
-    }
-    if (index->space.metric == RK_METRIC_COSINE) {
-        prepared.inv_norm = rk__inv_norm(&index->space, query);
-    }
+    RK_RET(prepare_query(index, &opts, query, query_len, &prepared, &heap, err));
     RK_RET(index->verbs->search(index, &prepared, &opts, &heap, err));
     rk__heap_to_hits(&heap, index->space.metric, hits, n);
+    return RK_OK;
+}
+
+/* Up to RK__MANY queries. */
+static rk_code
+search_group(const rk_index *index, const rk_str *queries, size_t n, const rk_search_options *opts,
+             size_t stride, rk_hit *hits, uint32_t *counts, rk_err *err)
+{
+    rk__query prepared[RK__MANY];
+    rk__heap heaps[RK__MANY];
+
+    rk_arena_reset(opts->arena);
+    for (size_t i = 0; i < n; i++) {
+        RK_RET(check_query(index, queries[i].data, queries[i].len, err));
+        RK_RET(prepare_query(index, opts, queries[i].data, queries[i].len, &prepared[i], &heaps[i],
+                             err));
+    }
+    if (n == 1) {
+        RK_RET(index->verbs->search(index, prepared, opts, heaps, err));
+    } else {
+        RK_RET(index->verbs->search_many(index, prepared, n, opts, heaps, err));
+    }
+    for (size_t i = 0; i < n; i++) {
+        rk__heap_to_hits(&heaps[i], index->space.metric, hits + i * stride, &counts[i]);
+    }
+    return RK_OK;
+}
+
+rk_code
+rk_index_search_many(const rk_index *index, const rk_str *queries, size_t n,
+                     const rk_search_options *options, rk_hit *hits, uint32_t *counts, rk_err *err)
+{
+    rk_search_options opts;
+    size_t most = index->verbs->search_many ? RK__MANY : 1;
+
+    memset(counts, 0, n * sizeof(*counts));
+    RK_RET(effective_options(index, options, &opts, err));
+    for (size_t i = 0; opts.k == 0 && i < n; i++) {
+        RK_RET(check_query(index, queries[i].data, queries[i].len, err));
+    }
+    for (size_t at = 0; opts.k > 0 && at < n; at += most) {
+        RK_RET(search_group(index, queries + at, RK_MIN(n - at, most), &opts, options->k,
+                            hits + at * options->k, counts + at, err));
+    }
     return RK_OK;
 }

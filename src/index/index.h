@@ -177,6 +177,16 @@ RK_MUST_CHECK rk_code rk_index_search(const rk_index *index, const void *query, 
                                       rk_err *err);
 
 /*
+ * The same for |n| queries of one call: hits of query i are hits[i * options->k] and on, counts[i]
+ * tells how many. Every query gets the hits, to the bit, that rk_index_search() gives it alone;
+ * together they cost less, as memory is read once for several of them, or for one while another is
+ * computed. options->arena is reset between some of them: nothing else may live there.
+ */
+RK_MUST_CHECK rk_code rk_index_search_many(const rk_index *index, const rk_str *queries, size_t n,
+                                           const rk_search_options *options, rk_hit *hits,
+                                           uint32_t *counts, rk_err *err);
+
+/*
  * Exact search over raw vectors without an index: growing segments, and segments whose index is not
  * built yet. Same results as FLAT. Rows are those of |vectors|, numbered from |row_base| (so that
  * chunked data is searched chunk by chunk into one heap): merges into |hits|/|n| which may already
@@ -186,6 +196,13 @@ RK_MUST_CHECK rk_code rk_flat_search(const rk_vectors *vectors, size_t row_base,
                                      const void *query, size_t query_len,
                                      const rk_search_options *options, rk_hit *hits, uint32_t *n,
                                      rk_err *err);
+
+/* rk_flat_search() for |n| queries, laid out as by rk_index_search_many(): hits[i * options->k] may
+ * hold counts[i] hits already. The same hits; options->arena is reset. */
+RK_MUST_CHECK rk_code rk_flat_search_many(const rk_vectors *vectors, size_t row_base,
+                                          rk_metric metric, const rk_str *queries, size_t n,
+                                          const rk_search_options *options, rk_hit *hits,
+                                          uint32_t *counts, rk_err *err);
 
 /* Distance of two rows of a dense type under |metric|: the scalar reference, for tests and
  * re-scoring. */

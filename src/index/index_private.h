@@ -119,6 +119,10 @@ void rk__heap_to_hits(rk__heap *heap, rk_metric metric, rk_hit *hits, uint32_t *
  * under |range|. */
 void rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to,
               size_t row_base, const rk_bitset *filter, const rk__range *range, rk__heap *heap);
+/* The same for |n| queries and their heaps in one pass over the rows. */
+void rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t from,
+                   size_t to, size_t row_base, const rk_bitset *filter, const rk__range *range,
+                   rk__heap *heaps);
 /* The same for |n| rows given by number. */
 void rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
                    const rk__range *range, rk__heap *heap);
@@ -192,11 +196,17 @@ typedef enum rk__kind_id { /* on disk: never renumber */
                            RK__KINDS
 } rk__kind_id;
 
+#define RK__MANY 64u /* queries that search_many is given at once, at most */
+
 typedef struct rk__verbs {
     /* Fills index->impl; index->space is ready. */
     rk_code (*build)(rk_index *index, const rk_build_options *options, rk_err *err);
     rk_code (*search)(const rk_index *index, const rk__query *query,
                       const rk_search_options *options, rk__heap *heap, rk_err *err);
+    /* |n| queries at once, 2 to RK__MANY, each with the answer that search gives it; NULL: the kind
+     * has no better way than one after another. */
+    rk_code (*search_many)(const rk_index *index, const rk__query *queries, size_t n,
+                           const rk_search_options *options, rk__heap *heaps, rk_err *err);
     void (*sections)(const rk_index *index, rk__sections *out);
     rk_code (*open)(rk_index *index, const rk__sections *sections, rk_err *err);
     /* Only kinds that can be opened through a page reader: checks what open did not read. */

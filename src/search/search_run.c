@@ -57,13 +57,14 @@ static rk_code
 search_index(const run *r, const rk_index *index, const rk_search_options *options, size_t first,
              size_t n, rk_hit *hits, uint32_t *counts)
 {
-    for (size_t q = 0; q < n; q++) {
-        rk_str query = r->plan->queries[first + q];
-        rk_arena_reset(r->inner);
-        RK_RET(rk_index_search(index, query.data, query.len, options, hits + q * options->k,
-                               &counts[q], r->err));
+    rk_str query = r->plan->queries[first];
+
+    if (n > 1) {
+        return rk_index_search_many(index, r->plan->queries + first, n, options, hits, counts,
+                                    r->err);
     }
-    return RK_OK;
+    rk_arena_reset(r->inner);
+    return rk_index_search(index, query.data, query.len, options, hits, counts, r->err);
 }
 
 static rk_code
@@ -83,12 +84,8 @@ search_flat(const run *r, const rk__target *t, const rk_search_options *options,
             continue; /* nothing of this chunk passes */
         }
         rk_vectors vectors = {(rk_vector_type)field->type, field->dim, c.rows, c.data, c.offsets};
-        for (size_t q = 0; q < n; q++) {
-            rk_str query = r->plan->queries[first + q];
-            rk_arena_reset(r->inner);
-            RK_RET(rk_flat_search(&vectors, base, r->plan->metric, query.data, query.len, options,
-                                  hits + q * options->k, &counts[q], r->err));
-        }
+        RK_RET(rk_flat_search_many(&vectors, base, r->plan->metric, r->plan->queries + first, n,
+                                   options, hits, counts, r->err));
     }
     return RK_OK;
 }
