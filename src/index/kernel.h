@@ -76,6 +76,9 @@ typedef void (*rk__rotate_fn)(float *x, size_t n, uint64_t seed);
  * 64 n + 16. Returns how many. */
 typedef size_t (*rk__select_fn)(const uint64_t *words, size_t n, uint32_t base, uint32_t *out);
 
+/* Bit i of the answer: at[i] < n and bit at[i] of |words| is set, i below 32. */
+typedef uint32_t (*rk__test32_fn)(const uint64_t *words, uint32_t n, const uint32_t at[32]);
+
 typedef struct rk__kernels {
     const char *name;
     rk__dense_kernels dense[RK__DENSE_SLOTS];
@@ -94,6 +97,7 @@ typedef struct rk__kernels {
     rk__bits_span_fn bits_span;
     rk__rotate_fn rotate;
     rk__select_fn select;
+    rk__test32_fn test32;
 } rk__kernels;
 
 extern const rk__kernels rk__kernels_scalar;

@@ -559,6 +559,26 @@ select_avx2(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
     return found;
 }
 
+static TARGET uint32_t
+test32_avx2(const uint64_t *words, uint32_t n, const uint32_t at[32])
+{
+    const __m256i low = _mm256_set1_epi32(31);
+    const __m256i end = _mm256_set1_epi32((int)n);
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < 32; i += 8) {
+        __m256i row = _mm256_loadu_si256((const __m256i *)(const void *)(at + i));
+        __m256i past = _mm256_cmpeq_epi32(_mm256_max_epu32(row, end), row);
+        __m256i word = _mm256_mask_i32gather_epi32(
+            _mm256_setzero_si256(), (const int *)(const void *)words, _mm256_srli_epi32(row, 5),
+            _mm256_xor_si256(past, _mm256_set1_epi32(-1)), 4);
+        /* the bit becomes the sign */
+        word = _mm256_sllv_epi32(word, _mm256_andnot_si256(row, low));
+        bits |= (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(word)) << i;
+    }
+    return bits;
+}
+
 #define RK__ROTATE_NAME   rotate_avx2
 #define RK__ROTATE_TARGET TARGET
 #define RK__ROTATE_LANES  8
@@ -585,6 +605,7 @@ const rk__kernels rk__kernels_avx2 = {
     .bits_span = bits_span_avx2,
     .rotate = rotate_avx2,
     .select = select_avx2,
+    .test32 = test32_avx2,
 };
 
 #else

@@ -663,6 +663,25 @@ select_avx512(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
     return found;
 }
 
+static TARGET uint32_t
+test32_avx512(const uint64_t *words, uint32_t n, const uint32_t at[32])
+{
+    const __m512i low = _mm512_set1_epi32(31);
+    const __m512i one = _mm512_set1_epi32(1);
+    const __m512i end = _mm512_set1_epi32((int)n);
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < 32; i += 16) {
+        __m512i row = _mm512_loadu_si512(at + i);
+        __m512i word =
+            _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), _mm512_cmplt_epu32_mask(row, end),
+                                        _mm512_srli_epi32(row, 5), words, 4);
+        __m512i bit = _mm512_sllv_epi32(one, _mm512_and_si512(row, low));
+        bits |= (uint32_t)_mm512_test_epi32_mask(word, bit) << i;
+    }
+    return bits;
+}
+
 #define RK__ROTATE_NAME   rotate_avx512
 #define RK__ROTATE_TARGET TARGET
 #define RK__ROTATE_LANES  16
@@ -689,6 +708,7 @@ const rk__kernels rk__kernels_avx512 = {
     .bits_span = bits_span_avx512,
     .rotate = rotate_avx512,
     .select = select_avx512,
+    .test32 = test32_avx512,
 };
 
 #else

@@ -554,6 +554,18 @@ select_neon(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
     return found;
 }
 
+static uint32_t
+test32_neon(const uint64_t *words, uint32_t n, const uint32_t at[32])
+{
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < 32; i++) {
+        uint32_t in = at[i] < n ? at[i] : 0;
+        bits |= (uint32_t)(words[in / 64] >> in % 64 & (at[i] < n)) << i;
+    }
+    return bits;
+}
+
 #define RK__ROTATE_NAME rotate_neon
 #define RK__ROTATE_TARGET
 #define RK__ROTATE_LANES 4
@@ -571,7 +583,7 @@ select_neon(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
         .nibble_ip = nibble_ip_##set, .nibble_ipx4 = nibble_ipx4_##set, .scan32 = scan32_neon,     \
         .scan32_low = scan32_low_neon, .bits_sums = bits_sums_neon,                                \
         .bits_tables = bits_tables_neon, .bits_span = bits_span_neon, .rotate = rotate_neon,       \
-        .select = select_neon,                                                                     \
+        .select = select_neon, .test32 = test32_neon,                                              \
     }
 
 const rk__kernels rk__kernels_neon = TABLE(neon);

@@ -276,6 +276,18 @@ select_scalar(const uint64_t *words, size_t n, uint32_t base, uint32_t *out)
     return found;
 }
 
+static uint32_t
+test32_scalar(const uint64_t *words, uint32_t n, const uint32_t at[32])
+{
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < 32; i++) {
+        uint32_t in = at[i] < n ? at[i] : 0;
+        bits |= (uint32_t)(words[in / 64] >> in % 64 & (at[i] < n)) << i;
+    }
+    return bits;
+}
+
 #define RK__ROTATE_NAME rotate_scalar
 #define RK__ROTATE_TARGET
 #define RK__ROTATE_LANES 4
@@ -302,4 +314,5 @@ const rk__kernels rk__kernels_scalar = {
     .bits_span = bits_span_scalar,
     .rotate = rotate_scalar,
     .select = select_scalar,
+    .test32 = test32_scalar,
 };

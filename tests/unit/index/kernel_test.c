@@ -324,6 +324,40 @@ test_select(void **state)
     }
 }
 
+/* Numbers at and past the end, which only a damaged image has, are no bits. */
+static void
+test_bits_by_number(void **state)
+{
+    enum { WORDS = 5, LEFT = 17 };
+    testing_rng rng = {14};
+
+    RK_UNUSED(state);
+    for (int round = 0; round < 200; round++) {
+        uint64_t *words = rk_alloc(WORDS * sizeof(*words)); /* of its own: reads past it are seen */
+        uint32_t n = WORDS * 64 - (round % 3 == 0 ? LEFT : 0);
+        uint32_t at[32];
+        uint32_t want = 0;
+        assert_non_null(words);
+        for (size_t i = 0; i < WORDS; i++) {
+            words[i] = testing_u64(&rng);
+        }
+        for (uint32_t i = 0; i < 32; i++) {
+            uint64_t any = testing_u64(&rng);
+            at[i] = any % 9 == 0 ? (uint32_t)(any >> 32) : (uint32_t)((any >> 32) % (WORDS * 64));
+            if (at[i] < n && words[at[i] / 64] >> at[i] % 64 & 1) {
+                want |= UINT32_C(1) << i;
+            }
+        }
+        for (size_t t = 0; t < RK_COUNT(tables); t++) {
+            const rk__kernels *k = rk__kernels_find(tables[t]);
+            if (k) {
+                assert_int_equal(k->test32(words, n, at), want);
+            }
+        }
+        rk_free(words);
+    }
+}
+
 static void
 test_mask(void **state)
 {
@@ -351,6 +385,7 @@ main(void)
         cmocka_unit_test(test_small_codes),
         cmocka_unit_test(test_nibble_layout),
         cmocka_unit_test(test_select),
+        cmocka_unit_test(test_bits_by_number),
         cmocka_unit_test(test_mask),
     };
 
