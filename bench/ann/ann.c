@@ -7,12 +7,15 @@
  *       map to DIM, plus noise; 1,000 queries of the same distribution
  *   ann load DATA FILE.i8bin [ROWS]
  *       the same from an i8bin file (u32 rows, u32 dim, int8 rows): rows 0..999 are the queries,
- * the rest (or the first ROWS of it) the base, as normalised f32; cosine ann cut DATA OUT ROWS the
- * first ROWS base rows of a data file, with exact answers of their own ann build NAME DATA IMAGE
- * KIND THREADS [KEY=VALUE]... builds an index and stores its image; prints "build NAME wall-seconds
- * CPU-seconds rows/s index-bytes-per-row vector-bytes-per-row" ann search NAME DATA IMAGE
- * SETTING... one line per setting: NAME SETTING recall@10 queries/s, one thread. A setting is
- *       KEY=VALUE[,KEY=VALUE]..., "-" for no parameters
+ * the rest (or the first ROWS of it) the base, as normalised f32; cosine
+ *   ann cut DATA OUT ROWS
+ *       the first ROWS base rows of a data file, with exact answers of their own
+ *   ann build NAME DATA IMAGE KIND THREADS [KEY=VALUE]...
+ *       builds an index and stores its image; prints "build NAME wall-seconds CPU-seconds rows/s
+ * index-bytes-per-row vector-bytes-per-row"
+ *   ann search|batch NAME DATA IMAGE SETTING...
+ *       one line per setting: NAME SETTING recall@10 queries/s, one thread; one query at a time, or
+ * all in one call. A setting is KEY=VALUE[,KEY=VALUE]..., "-" for no parameters
  *   ann filter NAME DATA IMAGE SETTING PERCENT...
  *       the same setting under filters of four shapes (ann_filter.c)
  *
@@ -258,34 +261,74 @@ load_mapped(const char *path)
     return d;
 }
 
+/* All queries in one call. */
 static void
-search(char **argv, int argc)
+search_many(const rk_index *index, const ann_data *d, rk_params params, rk_arena *arena,
+            const rk_str *queries, rk_hit *hits, uint32_t *counts)
+{
+    rk_search_options o = {.k = d->k, .params = params, .arena = arena};
+    rk_err err = {0};
+
+    if (rk_index_search_many(index, queries, d->queries, &o, hits, counts, &err) != RK_OK) {
+        ann_die(err.text);
+    }
+}
+
+/* One pass over all queries; adds their recalls to |*recall|, which may be NULL. */
+static void
+search_all(const rk_index *index, const ann_data *d, bool batch, rk_params params, rk_arena *arena,
+           const rk_str *queries, rk_hit *hits, uint32_t *counts, double *recall)
+{
+    uint32_t found[ANN_K];
+
+    if (batch) {
+        search_many(index, d, params, arena, queries, hits, counts);
+    }
+    for (uint32_t q = 0; (!batch || recall) && q < d->queries; q++) {
+        if (!batch) {
+            search_one(index, d, q, params, arena, found);
+        }
+        for (uint32_t i = 0; batch && i < d->k; i++) {
+            found[i] = i < counts[q] ? hits[(size_t)q * d->k + i].row : UINT32_MAX;
+        }
+        if (recall) {
+            *recall += ann_recall(d, found, q);
+        }
+    }
+}
+
+static void
+search(char **argv, int argc, bool batch)
 {
     ann_data d = getenv("ANN_MAPPED") ? load_mapped(argv[1]) : ann_load(argv[1]);
     rk_vectors v = ann_vectors(&d);
     rk_index *index = ann_open(argv[2], &v);
     rk_arena *arena = rk_arena_new(0);
-    uint32_t found[ANN_K];
+    rk_str *queries = calloc(d.queries, sizeof(*queries));
+    rk_hit *hits = calloc((size_t)d.queries * d.k, sizeof(*hits));
+    uint32_t *counts = calloc(d.queries, sizeof(*counts));
     double recall = 0;
 
     if (d.k != ANN_K) {
         ann_die("a data file with ten answers a query is wanted");
     }
+    if (!arena || !queries || !hits || !counts) {
+        ann_die("no memory");
+    }
+    for (uint32_t q = 0; q < d.queries; q++) {
+        queries[q] = (rk_str){(const char *)(d.query + (size_t)q * d.dim), (size_t)d.dim * 4};
+    }
     for (int s = 3; s < argc && recall < 0.995 * d.queries; s++) {
         rk_param params[ANN_PARAMS_MAX];
         rk_params setting = ann_setting(argv[s], params);
+        /* the first pass warms up, too */
         recall = 0;
-        for (uint32_t q = 0; q < d.queries; q++) { /* warms up, too */
-            search_one(index, &d, q, setting, arena, found);
-            recall += ann_recall(&d, found, q);
-        }
+        search_all(index, &d, batch, setting, arena, queries, hits, counts, &recall);
         double seconds = ann_seconds();
         double start = ann_cpu();
         uint32_t rounds = 0;
         do {
-            for (uint32_t q = 0; q < d.queries; q++) {
-                search_one(index, &d, q, setting, arena, found);
-            }
+            search_all(index, &d, batch, setting, arena, queries, hits, counts, NULL);
             rounds++;
         } while (ann_cpu() - start < seconds);
         printf("%s %s %.4f %.0f\n", argv[0], argv[s], recall / d.queries,
@@ -294,6 +337,9 @@ search(char **argv, int argc)
     }
     rk_index_free(index);
     rk_arena_free(arena);
+    free(queries);
+    free(hits);
+    free(counts);
 }
 
 int
@@ -309,7 +355,9 @@ main(int argc, char **argv)
     } else if (argc >= 7 && strcmp(argv[1], "build") == 0) {
         build(argv + 2, argc - 2);
     } else if (argc > 5 && strcmp(argv[1], "search") == 0) {
-        search(argv + 2, argc - 2);
+        search(argv + 2, argc - 2, false);
+    } else if (argc > 5 && strcmp(argv[1], "batch") == 0) {
+        search(argv + 2, argc - 2, true);
     } else if (argc > 6 && strcmp(argv[1], "filter") == 0) {
         ann_filter(argv + 2, argc - 2);
     } else {

@@ -163,9 +163,10 @@ build_one() { # SYSTEM DATA FOLDER ROWS DIM
 }
 search_one() { # SYSTEM single|batch DATA FOLDER
     # shellcheck disable=SC2046
-    case $1 in
+    case $1:$2 in
+    redkite-*:batch) taskset -c "$core" "$ann" batch "$1" "$3" "$4/$1.index" $(sweep_of "$1") ;;
     redkite-*) taskset -c "$core" "$ann" search "$1" "$3" "$4/$1.index" $(sweep_of "$1") ;;
-    hnswlib) taskset -c "$core" "$work/bin/ann_hnswlib" search "$3" "$4/$1.index" $(sweep_of "$1") ;;
+    hnswlib:*) taskset -c "$core" "$work/bin/ann_hnswlib" search "$3" "$4/$1.index" $(sweep_of "$1") ;;
     *) taskset -c "$core" "$python" bench/ann/peers.py search "$1" "$2" "$3" "$4/$1.index" $(sweep_of "$1") 2>"$4/$1.log" | grep "^$1 " ;;
     esac
 }
@@ -244,7 +245,7 @@ for file in "${files[@]}"; do
         done
         for system in $taking_part; do
             case $batch:$system in
-            1:faiss-* | 1:usearch-* | 1:svs-*) search_one "$system" batch "$file" "$folder" >>"$folder/batch" || true ;;
+            1:redkite-* | 1:faiss-* | 1:usearch-* | 1:svs-*) search_one "$system" batch "$file" "$folder" >>"$folder/batch" || true ;;
             esac
         done
     done

@@ -82,7 +82,7 @@ def search(name, data, folder, svg):
     speed_table(single, builds)
     if batch:
         print("\nThe same with 1,000 queries in one call, for libraries that have such a call; the others as above:\n")
-        speed_table({**{system: curve for system, curve in single.items() if system == PEER or system.startswith("redkite")}, **batch}, None)
+        speed_table({**{system: curve for system, curve in single.items() if system == PEER}, **batch}, None)
     plot(svg, title, single)
 
 
