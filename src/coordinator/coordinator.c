@@ -27,6 +27,7 @@ static const rk_method_fn METHODS[PB_RK_Coordinator_METHODS] = {
     [PB_RK_Coordinator_AllocId] = rk__co_alloc,
     [PB_RK_Coordinator_SaveFlush] = rk__co_save_flush,
     [PB_RK_Coordinator_ListSegments] = rk__co_list_segments,
+    [PB_RK_Coordinator_ReportDamage] = rk__co_report_damage,
 };
 
 rk_code
@@ -133,6 +134,10 @@ rk_coordinator_free(rk_coordinator *co)
     for (size_t i = 0; i < co->tasks_len; i++) {
         rk_free(co->tasks[i].inputs);
     }
+    for (size_t i = 0; i < co->reports_len; i++) {
+        rk__co_box_free(&co->reports[i]);
+    }
+    rk_free(co->reports);
     rk_free(co->tasks);
     rk_free(co->collections);
     rk_free(co->named);

@@ -127,6 +127,8 @@ struct rk_coordinator {
     rk__co_task *tasks;
     size_t tasks_len;
     size_t tasks_cap;
+    rk__co_box *reports; /* pb_rk_ReportDamageRequest, for the job thread */
+    size_t reports_len;
     bool work;
     bool stopping;
     rk_thread job_thread;
@@ -220,6 +222,15 @@ rk_code rk__co_flush(void *self, const void *request, void *response, rk_ctx *ct
 rk_code rk__co_get_flush_state(void *self, const void *request, void *response, rk_ctx *ctx);
 rk_code rk__co_get_statistics(void *self, const void *request, void *response, rk_ctx *ctx);
 rk_code rk__co_list_segments(void *self, const void *request, void *response, rk_ctx *ctx);
+
+/* ---- damage.c ---- */
+rk_code rk__co_report_damage(void *self, const void *request, void *response, rk_ctx *ctx);
+/* Job thread: index files that were reported, or that a load could not open, leave the catalogue,
+ * so that they are built again. */
+void rk__co_forget_reported(rk_coordinator *co);
+void rk__co_forget_unopened(rk_coordinator *co, int64_t collection_id,
+                            const pb_rk_LoadSegmentsRequest *load,
+                            const pb_rk_LoadSegmentsResponse *answer, rk_ctx *ctx);
 
 /* ---- load.c ---- */
 rk_code rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx);

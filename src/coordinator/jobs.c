@@ -41,6 +41,7 @@ rk__co_pass(rk_coordinator *co)
 
     co->pass_failed = ids == NULL;
     rk__co_collect_tasks(co);
+    rk__co_forget_reported(co);
     for (size_t i = 0; i < n && !is_stopping(co); i++) {
         rk__co_commit_pending(co, ids[i]);
         rk__co_sync_load(co, ids[i]);

@@ -354,45 +354,6 @@ plan_round(load_round *round, const rk__co_collection *c, rk_arena *arena)
     return RK_OK;
 }
 
-static bool
-is_damaged(const pb_rk_LoadSegmentsResponse *answer, rk_str object)
-{
-    for (size_t i = 0; i < answer->damaged.n; i++) {
-        if (rk_str_eq(answer->damaged.data[i]->object, object)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Index files that could not be opened leave the catalogue, so that they are built again. */
-static void
-forget_damaged(rk_coordinator *co, int64_t id, const pb_rk_LoadSegmentsRequest *load,
-               const pb_rk_LoadSegmentsResponse *answer, rk_ctx *ctx)
-{
-    for (size_t k = 0; k < load->segments.n && answer->damaged.n > 0; k++) {
-        pb_rk_SegmentInfo next = *load->segments.data[k];
-        pb_rk_IndexFile **kept = RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexFile *, next.indexes.n + 1);
-        size_t n = 0;
-        for (size_t x = 0; kept && x < next.indexes.n; x++) {
-            if (!is_damaged(answer, next.indexes.data[x]->object)) {
-                kept[n++] = next.indexes.data[x];
-            }
-        }
-        if (!kept || n == next.indexes.n) {
-            continue;
-        }
-        next.indexes.data = kept;
-        next.indexes.n = n;
-        if (rk__co_segment_replace(co, id, &next, ctx) == RK_OK) {
-            RK_LOG_W("coordinator", "event=index_rebuild segment=%lld", (long long)next.id);
-            continue;
-        }
-        co->pass_failed = true; /* reported again by the next load; until then columns answer */
-        rk_err_clear(ctx->err);
-    }
-}
-
 static void
 mark_loaded(rk_coordinator *co, const load_round *round)
 {
@@ -486,7 +447,7 @@ load_round_run(rk_coordinator *co, int64_t id, bool announced, rk_ctx *ctx)
     }
     if (round.load.segments.n > 0) {
         RK_RET(pb_rk_QueryNode_LoadSegments(co->options.query_node, &round.load, &loaded, ctx));
-        forget_damaged(co, id, &round.load, loaded, ctx);
+        rk__co_forget_unopened(co, id, &round.load, loaded, ctx);
         mark_loaded(co, &round);
     }
     if (round.view_changes) {

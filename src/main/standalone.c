@@ -184,6 +184,7 @@ make_roles(standalone *s, bool far, rk_service **coordinator, rk_service **strea
     RK_RET(rk_wire_connect(&s->wires[3], "coordinator", &pb_rk_Coordinator_service,
                            rk_coordinator_service(s->coordinator), far, s->env, coordinator, err));
     rk_streaming_node_set_coordinator(s->streaming_node, *coordinator);
+    rk_query_node_set_coordinator(s->query_node, *coordinator);
     return rk_coordinator_start(s->coordinator, err);
 }
 
@@ -222,6 +223,9 @@ stop_all(standalone *s)
     }
     if (s->data_node) {
         rk_data_node_stop(s->data_node);
+    }
+    if (s->query_node) {
+        rk_query_node_stop(s->query_node);
     }
     if (s->streaming_node) {
         rk_streaming_node_stop(s->streaming_node);

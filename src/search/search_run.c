@@ -114,6 +114,7 @@ search_target(const run *r, const rk__target *t, size_t first, size_t n, rk_hit 
         if (code == RK_ECORRUPT) { /* a page found damaged as it was read: the column is there */
             RK_LOG_W("search", "event=index_damaged kind=%s error=\"%s\"", info.kind,
                      r->err ? r->err->text : "");
+            rk_segment_mark_damaged(t->seg, held);
             rk_err_clear(r->err);
             memset(counts, 0, n * sizeof(*counts));
             code = search_flat(r, t, &options, first, n, hits, counts);

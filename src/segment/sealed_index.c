@@ -116,6 +116,7 @@ rk_segment_index_unref(rk_segment_index *held)
             rk_object_unmap(held->objects, &held->image);
         }
         rk_pages_close(held->pages);
+        rk_free(held->object);
         rk_free(held);
     }
 }
@@ -185,6 +186,10 @@ rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_seg
             "object %s is an index of %zu rows, segment %lld has %zu: data integrity check failed",
             name, info.rows, (long long)seg->ids.id, seg->sealed->rows));
     }
+    atomic_init(&held->verified, info.verified);
+    atomic_init(&held->damaged, false);
+    held->object = name;
+    name = NULL;
     *out = held;
     held = NULL;
 out:

@@ -123,6 +123,18 @@ rk_segment_index *rk_segment_index_ref(const rk_segment *seg, int64_t field_id,
                                        const rk_index **out);
 void rk_segment_index_unref(rk_segment_index *held);
 
+/*
+ * Index files found damaged after they were opened: by a search that read a bad page, which marks
+ * the index it holds, or by rk_segment_verify_indexes(), which reads through what was too large to
+ * be checked at open and polls |cancel|. A marked index serves until rk_segment_drop_damaged()
+ * takes it out and names its object (in |arena|). Any thread.
+ */
+void rk_segment_mark_damaged(rk_segment *seg, rk_segment_index *held);
+bool rk_segment_has_damage(const rk_segment *seg);
+bool rk_segment_is_verified(const rk_segment *seg);
+void rk_segment_verify_indexes(rk_segment *seg, const _Atomic(bool) *cancel);
+RK_MUST_CHECK rk_code rk_segment_drop_damaged(rk_segment *seg, pb_strs *objects, rk_arena *arena);
+
 /* ---- delete files (deltas) ---- */
 RK_MUST_CHECK rk_code rk_delta_write(pb_rk_DeltaFile *out, const char *object,
                                      const pb_schema_IDs *keys, const uint64_t *ts, size_t n,

@@ -94,6 +94,9 @@ struct rk_segment_index {
     rk_object_view image; /* one of the two, by kind */
     rk_pages *pages;
     rk_object_store *objects;
+    char *object;
+    _Atomic(bool) verified; /* nothing of it is unchecked */
+    _Atomic(bool) damaged;
 };
 
 typedef struct rk__sealed {
@@ -106,6 +109,7 @@ typedef struct rk__sealed {
     rk_object_store *objects;
     rk_mutex index_lock;        /* guards |indexes|: held to load and reference, or to swap */
     rk_segment_index **indexes; /* by schema position */
+    _Atomic(bool) damaged;      /* one of them is, and still serves */
 } rk__sealed;
 
 struct rk_segment {

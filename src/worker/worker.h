@@ -33,6 +33,9 @@ typedef struct rk_worker_options {
 RK_MUST_CHECK rk_code rk_query_node_new(rk_query_node **out, const rk_worker_options *options,
                                         rk_err *err);
 rk_service *rk_query_node_service(rk_query_node *node); /* near; owned by the node */
+/* The coordinator hears of damaged index files; made after this node and known to it only then. */
+void rk_query_node_set_coordinator(rk_query_node *node, rk_service *coordinator);
+void rk_query_node_stop(rk_query_node *node); /* ends checks of index files under way */
 void rk_query_node_free(rk_query_node *node);
 
 RK_MUST_CHECK rk_code rk_data_node_new(rk_data_node **out, const rk_worker_options *options,

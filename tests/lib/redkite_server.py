@@ -121,9 +121,9 @@ class Server:
     def uri(self):
         return "http://" + self.grpc
 
-    def logged(self, words):
+    def logged(self, words, times=1):
         with open(self.log_path, errors="replace") as log:
-            return words in log.read()
+            return log.read().count(words) >= times
 
     def log_tail(self, lines=40):
         try:

@@ -6,6 +6,7 @@ restart, and with a page of the index file damaged on disk.
 import glob
 import os
 import struct
+import time
 
 import numpy as np
 from pymilvus import DataType
@@ -114,3 +115,44 @@ def disk_damaged_page(t):
                 file.write(b"\xff")
     check(client, name, numbers, "L2", "with damaged pages")
     assert server.logged("event=index_damaged"), "the damage was not told"
+    deadline = time.monotonic() + 60
+    while not server.logged("event=index_built", times=len(files) * 2):
+        assert time.monotonic() < deadline, "the damaged index was not built again"
+        time.sleep(0.05)
+    wait_indexed(client, name, "v", ROWS)
+    check(client, name, numbers, "L2", "with the index built again")
+    assert not set(files) & set(index_files(server, 16)), "the damaged files are still there"
+
+
+@case
+def large_index_damaged(t):
+    """An index too large to be read through when it is opened is read later; a byte that rotted is found and it is built again."""
+    rows, dim = 60000, 256
+    server = t.own_server()
+    client = t.connect(server)
+    t._clients.insert(0, client)
+    name = create(t, [("id", D.INT64, {"is_primary": True}), ("v", D.FLOAT_VECTOR, {"dim": dim})],
+                  [("v", "HNSW", "L2", {"M": 16, "efConstruction": 60})])
+    numbers = np.random.default_rng(6).standard_normal((rows, dim)).astype(np.float32)
+    for start in range(0, rows, 2000):
+        client.insert(name, [{"id": i, "v": numbers[i]} for i in range(start, start + 2000)])
+    client.flush(name)
+    wait_indexed(client, name, "v", rows)
+    server.stop()
+    large = [p for p in index_files(server, 3) if os.path.getsize(p) > 64 << 20]
+    assert large, "no index of more than 64 MiB below %s" % server.data
+    for path in large:
+        with open(path, "r+b") as file:
+            file.seek(os.path.getsize(path) // 2)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 1]))
+    server.start()
+    client = t.connect(server)
+    t._clients.insert(0, client)
+    deadline = time.monotonic() + 120
+    while not server.logged("event=index_rebuild") or not server.logged("event=index_built"):
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.1)
+    hits = client.search(name, data=[numbers[7]], limit=1)
+    assert hits_of(hits[0])[0][0] == 7

@@ -14,33 +14,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "proto/internal.service.h"
-#include "search/search.h"
-#include "worker/worker.h"
-
-typedef struct held_segment {
-    int64_t id;
-    int64_t collection_id;
-    char *channel;       /* owned */
-    rk_segment *segment; /* one reference */
-} held_segment;
-
-typedef struct held_schema {
-    int64_t collection_id;
-    rk_schema *schema; /* one reference: the newest version seen */
-} held_schema;
-
-struct rk_query_node {
-    rk_worker_options options;
-    rk_service *service;
-    rk_rwlock table;        /* guards the four below */
-    held_segment *segments; /* ascending by id */
-    size_t segments_len;
-    size_t segments_cap;
-    held_schema *schemas;
-    size_t schemas_len;
-    size_t schemas_cap;
-};
+#include "worker/query/query_private.h"
 
 /* Position of |id|, or where it would be inserted. Caller holds table. */
 static size_t
@@ -72,7 +46,7 @@ ref_segment_locked(const rk_query_node *node, int64_t id)
     return NULL;
 }
 
-static held_schema *
+static rk__held_schema *
 find_schema_locked(const rk_query_node *node, int64_t collection_id)
 {
     for (size_t i = 0; i < node->schemas_len; i++) {
@@ -118,7 +92,7 @@ take_schema(rk_query_node *node, const pb_rk_CollectionInfo *collection, rk_sche
             rk_err *err)
 {
     rk_schema *fresh = NULL;
-    held_schema *held;
+    rk__held_schema *held;
 
     *out = NULL;
     rk_rwlock_read(&node->table);
@@ -147,7 +121,8 @@ take_schema(rk_query_node *node, const pb_rk_CollectionInfo *collection, rk_sche
             rk_schema_unref(fresh);
             return no_memory(err);
         }
-        node->schemas[node->schemas_len++] = (held_schema){collection->id, rk_schema_ref(fresh)};
+        node->schemas[node->schemas_len++] =
+            (rk__held_schema){collection->id, rk_schema_ref(fresh)};
     }
     rk_rwlock_unlock(&node->table);
     *out = fresh;
@@ -235,7 +210,7 @@ insert_segment(rk_query_node *node, const pb_rk_SegmentInfo *info, rk_segment *s
         memmove(&node->segments[at + 1], &node->segments[at],
                 (node->segments_len - at) * sizeof(*node->segments));
         node->segments[at] =
-            (held_segment){info->id, info->collection_id, channel, rk_segment_ref(seg)};
+            (rk__held_segment){info->id, info->collection_id, channel, rk_segment_ref(seg)};
         node->segments_len++;
     }
     rk_rwlock_unlock(&node->table);
@@ -266,6 +241,7 @@ load_one(rk_query_node *node, rk_schema *schema, const pb_rk_SegmentInfo *info,
     } else {
         RK_ERR(sync_indexes(node, seg, info, response, ctx));
     }
+    rk__qn_verify_later(node, seg);
 out:
     rk_segment_unref(seg);
     return code;
@@ -307,19 +283,19 @@ release_segments(void *self, const void *request, void *response, rk_ctx *ctx)
     rk_query_node *node = self;
     const pb_rk_ReleaseSegmentsRequest *req = request;
     pb_i64s wanted = {req->segment_ids.data, req->segment_ids.n};
-    held_segment *gone = NULL;
+    rk__held_segment *gone = NULL;
     size_t gone_len = 0;
     size_t kept = 0;
 
     RK_UNUSED(response);
     rk_rwlock_write(&node->table);
-    gone = RK_ARENA_ARRAY(ctx->arena, held_segment, node->segments_len + 1);
+    gone = RK_ARENA_ARRAY(ctx->arena, rk__held_segment, node->segments_len + 1);
     if (!gone) {
         rk_rwlock_unlock(&node->table);
         return no_memory(ctx->err);
     }
     for (size_t i = 0; i < node->segments_len; i++) {
-        held_segment *held = &node->segments[i];
+        rk__held_segment *held = &node->segments[i];
         if (held->collection_id == req->collection_id &&
             (wanted.n == 0 || contains_id(&wanted, held->id))) {
             gone[gone_len++] = *held;
@@ -372,7 +348,7 @@ take_segments(rk_query_node *node, int64_t collection_id, const pb_i64s *ids, rk
         }
     } else {
         for (size_t i = 0; i < node->segments_len; i++) {
-            const held_segment *held = &node->segments[i];
+            const rk__held_segment *held = &node->segments[i];
             if (held->collection_id == collection_id && rk_str_is(channel, held->channel)) {
                 segs[(*n)++] = rk_segment_ref(held->segment);
             }
@@ -455,7 +431,7 @@ out:
 static rk_code
 schema_of(rk_query_node *node, int64_t collection_id, rk_schema **out, rk_err *err)
 {
-    held_schema *held;
+    rk__held_schema *held;
 
     *out = NULL;
     rk_rwlock_read(&node->table);
@@ -534,6 +510,9 @@ search(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_ERR(read_set_take(&set, self, req->scope, ctx));
     RK_ERR(rk_search_plan_new(&plan, req, set.schema, ctx->arena, ctx->err));
     RK_ERR(rk_search_run(plan, set.segs, set.n, req->scope->read_ts, whole, ctx->arena, ctx->err));
+    for (size_t i = 0; i < set.n; i++) {
+        rk__qn_heal_later(self, set.segs[i]);
+    }
     if (req->offset > 0) {
         RK_ERR(rk_search_merge(plan, &whole, 1, req->offset, out, ctx->arena, ctx->err));
     } else {
@@ -651,6 +630,8 @@ rk_query_node_new(rk_query_node **out, const rk_worker_options *options, rk_err 
         return no_memory(err);
     }
     node->options = *options;
+    atomic_init(&node->coordinator, NULL);
+    atomic_init(&node->stopping, false);
     rk_rwlock_init(&node->table);
     RK_ERR(rk_service_near(&node->service, &pb_rk_QueryNode_service, METHODS, node));
     *out = node;
@@ -664,6 +645,18 @@ rk_service *
 rk_query_node_service(rk_query_node *node)
 {
     return node->service;
+}
+
+void
+rk_query_node_set_coordinator(rk_query_node *node, rk_service *coordinator)
+{
+    atomic_store(&node->coordinator, coordinator);
+}
+
+void
+rk_query_node_stop(rk_query_node *node)
+{
+    atomic_store(&node->stopping, true);
 }
 
 void

@@ -256,6 +256,7 @@ rig_start(roles *r)
     r->co = wire(r, RIG_COORDINATOR, &pb_rk_Coordinator_service,
                  rk_coordinator_service(r->coordinator));
     rk_streaming_node_set_coordinator(r->streaming, r->co);
+    rk_query_node_set_coordinator(r->query, r->co);
     MUST(r, rk_coordinator_start(r->coordinator, &r->err));
     r->ctx = (rk_ctx){.arena = r->arena, .err = &r->err, .deadline_ns = INT64_MAX};
 }
@@ -265,6 +266,7 @@ rig_stop(roles *r)
 {
     rk_coordinator_stop(r->coordinator);
     rk_data_node_stop(r->data);
+    rk_query_node_stop(r->query);
     rk_streaming_node_stop(r->streaming);
     rk_pool_stop(r->background);
     for (size_t i = RK_COUNT(r->ends); i > 0; i--) {
