@@ -73,17 +73,21 @@ default_metric(const rk_field *field)
     }
 }
 
-/* The metric of the field's index; that of the request must be the same. */
+/* The metric of the field's index; that of the request must be the same. Whoever chose FLAT, or no
+ * index, gets every row that is nearest. */
 static rk_code
 choose_metric(const rk__entry *entry, const rk_field *field, const rk__search_params *p,
-              rk_metric *out, rk_err *err)
+              rk_metric *out, bool *approximate, rk_err *err)
 {
     rk_str indexed = {NULL, 0};
 
     *out = default_metric(field);
+    *approximate = false;
     for (size_t i = 0; i < entry->info->indexes.n; i++) {
         if (entry->info->indexes.data[i]->field_id == field->id) {
+            rk_str type = rk__kv_get(&entry->info->indexes.data[i]->params, "index_type");
             indexed = rk__kv_get(&entry->info->indexes.data[i]->params, "metric_type");
+            *approximate = !rk_str_is(type, "FLAT") && !rk_str_is(type, "BIN_FLAT");
         }
     }
     if (indexed.len > 0 && p->metric.len > 0 && !rk_str_eq(indexed, p->metric)) {
@@ -285,7 +289,7 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
                             p.collection_id);
     }
     RK_RET(find_vector_field(entry, &p, by_ids, &field, err));
-    RK_RET(choose_metric(entry, field, &p, &metric, err));
+    RK_RET(choose_metric(entry, field, &p, &metric, &request.approximate, err));
     RK_RET(rk__outputs_resolve(&outputs, &in->output_fields, entry->schema, false, arena, err));
     RK_RET(rk__read_partitions(entry, &in->partition_names, &scope.partition_ids, arena, err));
     if (by_ids) {

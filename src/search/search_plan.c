@@ -97,6 +97,7 @@ rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request, rk_
                        ? (rk_metric)request->metric
                        : RK_METRIC_NONE;
     plan->topk = request->topk;
+    plan->approximate = request->approximate;
     plan->range = request->range;
     plan->radius = request->radius;
     plan->has_range_filter = request->has_range_filter;

@@ -31,6 +31,7 @@ struct rk_search_plan {
     const rk_str *queries; /* in the field's own row format */
     size_t queries_len;
     rk_params params;
+    bool approximate; /* answers may leave rows out, as those of the field's index */
     bool range, has_range_filter;
     float radius, range_filter;
 };

@@ -67,27 +67,76 @@ search_index(const run *r, const rk_index *index, const rk_search_options *optio
     return rk_index_search(index, query.data, query.len, options, hits, counts, r->err);
 }
 
+/* Rows of one chunk that have no codes, exactly, for each query. */
+static rk_code
+search_rows(const run *r, const rk_vectors *vectors, size_t base, const rk_search_options *options,
+            size_t first, size_t n, rk_hit *hits, uint32_t *counts)
+{
+    for (size_t q = 0; q < n; q++) {
+        rk_str query = r->plan->queries[first + q];
+        rk_arena_reset(r->inner);
+        RK_RET(rk_flat_search(vectors, base, r->plan->metric, query.data, query.len, options,
+                              hits + q * options->k, &counts[q], r->err));
+    }
+    return RK_OK;
+}
+
+static rk_code
+search_codes(const run *r, const rk_growing_chunk *chunks, size_t chunks_len,
+             const rk_search_options *options, size_t first, size_t n, rk_hit *hits,
+             uint32_t *counts)
+{
+    for (size_t q = 0; q < n; q++) {
+        rk_str query = r->plan->queries[first + q];
+        rk_arena_reset(r->inner);
+        RK_RET(rk_growing_search(chunks, chunks_len, query.data, query.len, options,
+                                 hits + q * options->k, &counts[q], r->err));
+    }
+    return RK_OK;
+}
+
 static rk_code
 search_flat(const run *r, const rk__target *t, const rk_search_options *options, size_t first,
             size_t n, rk_hit *hits, uint32_t *counts)
 {
     const rk_field *field = r->plan->field;
+    size_t row_bytes = rk_vector_bytes((rk_vector_type)field->type, field->dim);
+    rk_growing_chunk *coded = NULL; /* the first so many chunks */
+    size_t coded_len = 0;
     size_t position, base;
 
     RK_RET(rk__field_position(t->seg, field, &position, r->err));
+    if (r->plan->approximate) {
+        size_t chunks = rk_segment_chunk_of(t->seg, t->rows, &base) + 1;
+        rk_segment_code(t->seg, position, r->plan->metric, t->rows);
+        coded = RK_ARENA_ARRAY(r->scratch, rk_growing_chunk, chunks);
+        if (!coded) {
+            return rk__no_memory(r->err);
+        }
+    }
     for (size_t row = 0; row < t->rows;) {
+        const rk_growing_codes *codes = NULL;
         rk_column c;
         size_t chunk = rk_segment_chunk_of(t->seg, row, &base);
+        size_t skip = 0;
         RK_RET(rk_segment_column(t->seg, chunk, position, t->rows, &c, r->err));
         row = base + c.rows;
-        if (!t->all && rk_bitset_next(&t->filter, base) >= row) {
-            continue; /* nothing of this chunk passes */
+        if (coded && coded_len == chunk) { /* without a gap, though more may be coded meanwhile */
+            codes = rk_segment_codes(t->seg, chunk, position, r->plan->metric, &skip);
+            skip = RK_MIN(skip, c.rows);
         }
-        rk_vectors vectors = {(rk_vector_type)field->type, field->dim, c.rows, c.data, c.offsets};
-        RK_RET(rk_flat_search_many(&vectors, base, r->plan->metric, r->plan->queries + first, n,
-                                   options, hits, counts, r->err));
+        if (codes) {
+            coded[coded_len++] = (rk_growing_chunk){codes, c.data, skip};
+        }
+        if (skip == c.rows || (!t->all && rk_bitset_next(&t->filter, base + skip) >= row)) {
+            continue; /* nothing that passes is left of this chunk */
+        }
+        rk_vectors vectors = {(rk_vector_type)field->type, field->dim, c.rows - skip,
+                              (const uint8_t *)c.data + skip * row_bytes, c.offsets};
+        RK_RET(search_rows(r, &vectors, base + skip, options, first, n, hits, counts));
     }
-    return RK_OK;
+    return coded_len > 0 ? search_codes(r, coded, coded_len, options, first, n, hits, counts)
+                         : RK_OK;
 }
 
 static rk_code

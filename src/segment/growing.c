@@ -57,6 +57,7 @@ rk__growing_free(rk__growing *g, rk_mem *mem)
     if (!g) {
         return;
     }
+    rk__codes_free(g);
     rk_mem_release(mem, atomic_load(&g->size_bytes));
     for (rk__block *b = g->blocks, *next; b; b = next) {
         next = b->next;
@@ -127,10 +128,13 @@ rk_segment_new_growing(rk_segment **out, const rk_segment_ids *ids, rk_schema *s
     rk_segment *seg = rk__segment_new(ids, schema, mem);
 
     *out = NULL;
-    if (!seg || !(seg->growing = rk_alloc_zero(1, sizeof(*seg->growing)))) {
+    if (!seg || !(seg->growing = rk_alloc_zero(1, sizeof(*seg->growing))) ||
+        !(seg->growing->codings =
+              rk_alloc_zero(schema->fields_len, sizeof(*seg->growing->codings)))) {
         rk_segment_unref(seg);
         return rk_fail(err, RK_ENOMEM, "no memory for growing segment %lld", (long long)ids->id);
     }
+    seg->growing->fields_len = schema->fields_len;
     seg->growing->chunk_shift = chunk_shift_for(schema);
     *out = seg;
     return RK_OK;

@@ -17,7 +17,7 @@
 
 #include "base/thread.h"
 #include "filter/filter.h"
-#include "index/index.h"
+#include "index/growing.h"
 #include "model/column.h"
 #include "proto/internal.pb.h"
 #include "storage/object/object.h"
@@ -38,6 +38,19 @@ RK_MUST_CHECK rk_code rk_segment_new_growing(rk_segment **out, const rk_segment_
  * every earlier one. */
 RK_MUST_CHECK rk_code rk_segment_append(rk_segment *seg, pb_schema_FieldData *const *fields,
                                         size_t fields_len, uint32_t rows, uint64_t ts, rk_err *err);
+
+/*
+ * Searches may make codes of this segment's vectors (index/growing.h), from the budget |mem|, NULL:
+ * none. Before the first reader; |mem| outlives the segment.
+ */
+void rk_segment_allow_codes(rk_segment *seg, rk_mem *mem);
+/* Codes some more of the first |rows| rows of schema position |field|, if that is allowed, they can
+ * have codes and nobody else is at it. Any thread that holds a reference; takes about as long as
+ * scoring those without codes once. */
+void rk_segment_code(const rk_segment *seg, size_t field, rk_metric metric, size_t rows);
+/* The codes of |chunk| for |metric| and how many of its rows have them; NULL, 0: none. */
+const rk_growing_codes *rk_segment_codes(const rk_segment *seg, size_t chunk, size_t field,
+                                         rk_metric metric, size_t *rows);
 
 /* ---- sealed ---- */
 typedef struct rk_segment_env {

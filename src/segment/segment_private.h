@@ -11,6 +11,7 @@
 #ifndef RK_SEGMENT_PRIVATE_H
 #define RK_SEGMENT_PRIVATE_H
 
+#include "index/growing.h"
 #include "segment/column_file.h"
 #include "segment/segment.h"
 
@@ -46,7 +47,16 @@ typedef struct rk__chunk_column {
         valid;            /* NULL: no nulls; never changed once readers may see it, but replaced */
     uint64_t *valid_next; /* writer only: the bitmap of the append under way */
     size_t data_cap, data_len; /* writer only; variable-length bytes */
+    rk_growing_codes *codes;   /* written by who has the field's turn to code, see rk__coding */
+    uint64_t codes_bytes;      /* reserved for them */
 } rk__chunk_column;
+
+/* Codes of one vector field, see growing_codes.c. */
+typedef struct rk__coding {
+    _Atomic(size_t) rows; /* release: these have codes */
+    _Atomic(bool) busy;   /* someone's turn to code */
+    rk_metric metric;     /* of all sets; settled before |rows| is more than 0 */
+} rk__coding;
 
 typedef struct rk__chunk {
     uint64_t *ts;              /* of each row */
@@ -77,6 +87,10 @@ typedef struct rk__growing {
     size_t chunks_len, chunks_cap; /* writer only */
     size_t budget_bytes; /* writer only: reserved for the append under way, not yet used */
     rk__block *blocks;   /* writer only */
+    rk__coding *codings; /* by schema position */
+    size_t fields_len;
+    rk_mem *codes_mem; /* budget of the codes; borrowed */
+    bool codes_allowed;
 } rk__growing;
 
 /* ---- sealed ---- */
@@ -150,6 +164,9 @@ rk__growing_ts(const rk__growing *g, size_t row)
     return rk__growing_chunk(g, row >> g->chunk_shift)
         ->ts[row & (((size_t)1 << g->chunk_shift) - 1)];
 }
+
+/* growing_codes.c */
+void rk__codes_free(rk__growing *g);
 
 /* growing_keys.c */
 size_t rk__keys_bytes(const rk__growing *g,

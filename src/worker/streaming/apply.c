@@ -129,6 +129,7 @@ add_slot(rk__sn_collection *c, rk__sn_channel *ch, int64_t partition_id, rk__sn_
     }
     /* no budget: its bytes were reserved before the write went to the log */
     RK_RET(rk_segment_new_growing(&seg, &ids, c->schema, NULL, ctx->err));
+    rk_segment_allow_codes(seg, node->options.mem);
     rk_mutex_lock(&c->lock);
     if (ch->slots_len == ch->slots_cap) {
         size_t want = ch->slots_cap ? ch->slots_cap * 2 : 4;
