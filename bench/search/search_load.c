@@ -9,6 +9,9 @@
  *   search_load ADDRESS DATA churn ROUNDS
  *       deletes every row and inserts it again, ROUNDS times, batch by batch in random order, and
  *       waits until all is built
+ *   search_load ADDRESS DATA grow TYPE
+ *       makes the same collection with an index of TYPE, HNSW or FLAT, loads it and inserts
+ *       everything without a flush; then one line with the time of the first searches, one by one
  *   search_load ADDRESS DATA search THREADS SECONDS EF...
  *       one line per ef: server, ef, recall@k, queries per second
  *
@@ -90,7 +93,7 @@ call_status(const char *path, const pb_message_desc *in, const void *message, rk
 /* ---- fill ---- */
 
 static void
-create(const char *m, const char *efc, rk_arena *arena)
+create(const char *type, const char *m, const char *efc, rk_arena *arena)
 {
     char dim[16];
     char params[96];
@@ -104,14 +107,14 @@ create(const char *m, const char *efc, rk_arena *arena)
     pb_milvus_CreateCollectionRequest request = {.collection_name = NAME, .shards_num = 1};
     pb_milvus_DropCollectionRequest drop = {.collection_name = NAME};
     pb_common_KeyValuePair pairs[] = {
-        {RK_STR("index_type"), RK_STR("HNSW")},
+        {RK_STR("index_type"), rk_str_from(type)},
         {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
         {RK_STR("params"), {params, 0}}};
     pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2]};
     pb_milvus_CreateIndexRequest index = {.collection_name = NAME,
                                           .field_name = RK_STR("vector"),
                                           .index_name = RK_STR("vector"),
-                                          .extra_params = {list, 3}};
+                                          .extra_params = {list, strcmp(type, "HNSW") ? 2 : 3}};
 
     dim_pair.value.len = (size_t)snprintf(dim, sizeof(dim), "%u", data.dim);
     pairs[2].value.len =
@@ -242,7 +245,7 @@ fill(char **argv)
     pb_milvus_LoadCollectionRequest load = {.collection_name = NAME, .replica_number = 1};
     double start = ann_now();
 
-    create(argv[0], argv[1], arena);
+    create("HNSW", argv[0], argv[1], arena);
     insert_all(NULL, false, arena);
     double inserted = ann_now();
     flush(arena);
@@ -424,6 +427,48 @@ search(char **argv, int efs)
     free(requests);
 }
 
+/* ---- growing ---- */
+
+#define FIRST 200u
+
+static void
+grow(const char *type)
+{
+    rk_arena *arena = rk_arena_new(0);
+    rk_arena *inner = rk_arena_new(0);
+    pb_milvus_LoadCollectionRequest load = {.collection_name = NAME, .replica_number = 1};
+    double took[FIRST];
+    double worst = 0;
+    double sum = 0;
+
+    create(type, "16", "200", arena);
+    call_status(PATH("LoadCollection"), &pb_milvus_LoadCollectionRequest_desc, &load, arena);
+    double start = ann_now();
+    insert_all(NULL, false, inner);
+    double inserted = ann_now() - start;
+    requests = calloc(data.queries, sizeof(*requests));
+    encode_requests("64", arena);
+    for (uint32_t i = 0; i < FIRST; i++) {
+        rk_str reply = {NULL, 0};
+        rk_err err = {0};
+        start = ann_now();
+        if (rk_rpc_client_call(clients[0], PATH("Search"), requests[i % data.queries], NULL,
+                               in_a_while(), &reply, inner, &err) != RK_OK) {
+            ann_die(err.text);
+        }
+        took[i] = (ann_now() - start) * 1e3;
+        worst = RK_MAX(worst, took[i]);
+        sum += took[i];
+        rk_arena_reset(inner);
+    }
+    printf("%s: inserted %.0f rows/s; searches one by one: first %.2f ms, 2nd %.2f, 10th %.2f, "
+           "30th %.2f, last of %u %.2f; worst %.2f, all %.0f ms\n",
+           type, data.rows / inserted, took[0], took[1], took[9], took[29], FIRST, took[FIRST - 1],
+           worst, sum);
+    rk_arena_free(inner);
+    rk_arena_free(arena);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -446,6 +491,8 @@ main(int argc, char **argv)
         fill(argv + 4);
     } else if (strcmp(argv[3], "churn") == 0) {
         churn(argv + 4);
+    } else if (strcmp(argv[3], "grow") == 0) {
+        grow(argv[4]);
     } else {
         search(argv + 4, argc - 6);
     }
