@@ -67,20 +67,6 @@ search_index(const run *r, const rk_index *index, const rk_search_options *optio
     return rk_index_search(index, query.data, query.len, options, hits, counts, r->err);
 }
 
-/* Rows of one chunk that have no codes, exactly, for each query. */
-static rk_code
-search_rows(const run *r, const rk_vectors *vectors, size_t base, const rk_search_options *options,
-            size_t first, size_t n, rk_hit *hits, uint32_t *counts)
-{
-    for (size_t q = 0; q < n; q++) {
-        rk_str query = r->plan->queries[first + q];
-        rk_arena_reset(r->inner);
-        RK_RET(rk_flat_search(vectors, base, r->plan->metric, query.data, query.len, options,
-                              hits + q * options->k, &counts[q], r->err));
-    }
-    return RK_OK;
-}
-
 static rk_code
 search_codes(const run *r, const rk_growing_chunk *chunks, size_t chunks_len,
              const rk_search_options *options, size_t first, size_t n, rk_hit *hits,
@@ -133,7 +119,8 @@ search_flat(const run *r, const rk__target *t, const rk_search_options *options,
         }
         rk_vectors vectors = {(rk_vector_type)field->type, field->dim, c.rows - skip,
                               (const uint8_t *)c.data + skip * row_bytes, c.offsets};
-        RK_RET(search_rows(r, &vectors, base + skip, options, first, n, hits, counts));
+        RK_RET(rk_flat_search_many(&vectors, base + skip, r->plan->metric, r->plan->queries + first,
+                                   n, options, hits, counts, r->err));
     }
     return coded_len > 0 ? search_codes(r, coded, coded_len, options, first, n, hits, counts)
                          : RK_OK;
