@@ -57,7 +57,7 @@ typedef struct rk_arena rk_arena;
 
 rk_arena *rk_arena_new(uint64_t limit_bytes); /* 0 = 1 GiB */
 void rk_arena_free(rk_arena *arena);
-void rk_arena_reset(rk_arena *arena); /* keeps the first block */
+void rk_arena_reset(rk_arena *arena); /* keeps one block, of 256 KiB at most */
 void *rk_arena_alloc(rk_arena *arena, size_t size_bytes) RK_MUST_CHECK;
 void *rk_arena_zero(rk_arena *arena, size_t count, size_t size_bytes) RK_MUST_CHECK;
 rk_str rk_arena_str(rk_arena *arena, rk_str s); /* copy, NUL after the end; .data NULL when out */

@@ -34,6 +34,7 @@
 
 #define BLOCK_MIN     ((size_t)4096)
 #define BLOCK_MAX     ((size_t)1 << 20)
+#define KEEP_MAX      ((size_t)256 << 10) /* what a reset may keep */
 #define DEFAULT_LIMIT ((uint64_t)1 << 30)
 
 typedef struct block {
@@ -131,15 +132,22 @@ void
 rk_arena_reset(rk_arena *arena)
 {
     run_defers(arena);
-    while (arena->blocks->next) {
-        block *b = arena->blocks;
-        arena->blocks = b->next;
+    block *kept = arena->blocks; /* the largest but for those of one large allocation each */
+    while (kept->cap > KEEP_MAX && kept->next) {
+        block *b = kept;
+        kept = b->next;
         block_free(b);
     }
-    POISON(payload(arena->blocks), arena->blocks->cap);
-    make_current(arena, arena->blocks);
+    while (kept->next) {
+        block *b = kept->next;
+        kept->next = b->next;
+        block_free(b);
+    }
+    arena->blocks = kept;
+    POISON(payload(kept), kept->cap);
+    make_current(arena, kept);
     arena->used_bytes = 0;
-    arena->next_cap = BLOCK_MIN * 2;
+    arena->next_cap = kept->cap > BLOCK_MIN ? kept->cap * 2 : BLOCK_MIN * 2;
 }
 
 void
