@@ -101,9 +101,10 @@ search(segment *s, bool coded, const void *query, uint32_t k, rk_hit *hits)
 /* Microseconds a query; what was found goes into |found|, k rows a query. */
 static double
 measure(segment *s, bool coded, const uint8_t *queries, uint32_t n, uint32_t k, double seconds,
-        uint32_t *found)
+        rk_hit *found)
 {
     rk_hit hits[K_MOST];
+    rk_hit none = {NAN, UINT32_MAX};
     size_t done = 0;
     double start = ann_cpu();
     double spent = 0;
@@ -112,7 +113,7 @@ measure(segment *s, bool coded, const uint8_t *queries, uint32_t n, uint32_t k, 
         uint32_t q = (uint32_t)(done % n);
         uint32_t got = search(s, coded, queries + q * s->row_bytes, k, hits);
         for (uint32_t i = 0; i < k; i++) {
-            found[(size_t)q * k + i] = i < got ? hits[i].row : UINT32_MAX;
+            found[(size_t)q * k + i] = i < got ? hits[i] : none;
         }
         done++;
         spent = ann_cpu() - start;
@@ -120,18 +121,20 @@ measure(segment *s, bool coded, const uint8_t *queries, uint32_t n, uint32_t k, 
     return spent * 1e6 / (double)done;
 }
 
+/* Rows as near as the k-th nearest count, whichever of equal ones they are. */
 static double
-recall(const uint32_t *found, const uint32_t *truth, uint32_t n, uint32_t k, double *worst)
+recall(const segment *s, const rk_hit *found, const rk_hit *truth, uint32_t n, uint32_t k,
+       double *worst)
 {
     size_t hit = 0;
 
     *worst = 1;
     for (size_t q = 0; q < n; q++) {
+        float last = truth[q * k + k - 1].score;
         size_t here = 0;
         for (uint32_t i = 0; i < k; i++) {
-            for (uint32_t j = 0; j < k; j++) {
-                here += found[q * k + i] == truth[q * k + j];
-            }
+            float score = found[q * k + i].score;
+            here += rk_metric_larger_is_nearer(s->metric) ? score >= last : score <= last;
         }
         hit += here;
         *worst = RK_MIN(*worst, (double)here / k);
@@ -170,8 +173,8 @@ main(int argc, char **argv)
     uint8_t *queries = rk_alloc_aligned(64, n * s.row_bytes);
     s.codes = rk_alloc_zero(chunks, sizeof(*s.codes));
     s.chunks = rk_alloc_zero(chunks, sizeof(*s.chunks));
-    uint32_t *found = rk_alloc_zero(n, K_MOST * sizeof(*found));
-    uint32_t *truth = rk_alloc_zero(n, K_MOST * sizeof(*truth));
+    rk_hit *found = rk_alloc_zero(n, K_MOST * sizeof(*found));
+    rk_hit *truth = rk_alloc_zero(n, K_MOST * sizeof(*truth));
     if (!s.arena || !s.data || !queries || !s.codes || !s.chunks || !found || !truth) {
         ann_die("memory is out");
     }
@@ -182,8 +185,8 @@ main(int argc, char **argv)
         double worst;
         double exact = measure(&s, false, queries, n, ks[i], 0, truth);
         double coded = measure(&s, true, queries, n, ks[i], seconds, found);
-        double r = recall(found, truth, n, ks[i], &worst);
-        printf("%s %s %zu x %u k %4u: exact %8.0f us, coded %7.1f us (%.0fx), recall %.4f, of one "
+        double r = recall(&s, found, truth, n, ks[i], &worst);
+        printf("%s %s %zu x %u k %4u: exact %8.0f us, coded %7.1f us (%.0fx), recall %.5f, of one "
                "query at least %.2f\n",
                type, metric, s.rows, s.dim, ks[i], exact, coded, exact / coded, r, worst);
         fflush(stdout);

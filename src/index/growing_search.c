@@ -19,13 +19,14 @@
 #include "index/cluster.h"
 #include "index/growing_private.h"
 
-#define EPSILON        2.4f
-#define RECORD_EPSILON 3.0f
+#define EPSILON        2.2f
+#define RECORD_EPSILON 4.2f /* errors of two records meet: that of a row and of the k-th best */
 #define WAITING_MAX    512u
 #define FETCH          48u /* rows whose records are under way at once */
 #define BATCH          16u
 #define EXACT_ROWS     128u /* so few passing rows are scored on their vectors at once */
 #define ROWS_PER_K     16u  /* with fewer rows codes leave too little out */
+#define ALONG          8.0f /* so many times as long as the centre a query is made at most */
 #define SMALL          (4 * FLT_MIN)
 #define ROUNDING       1e-6f /* of an estimate, as a share of its largest term */
 
@@ -38,7 +39,8 @@ typedef struct growing_search {
     rk__query query;
     rk__range range;
     rk__bits_query bits;
-    float *point;   /* padded: rotated, less the origin */
+    float *point;   /* padded: rotated, less the origin, times |scale| */
+    float scale;    /* 1, unless under IP */
     int8_t *narrow; /* the same in 8 bits, times |unit| */
     float unit;
     float middle;    /* the sum of |narrow|, by 7.5: level 0 is -7.5 steps */
@@ -318,9 +320,34 @@ score_all(growing_search *s, rk__heap *heap)
 /* ---- queries ---- */
 
 static float
-estimate_of(rk_metric metric, float key)
+estimate_of(const growing_search *s, float key)
 {
-    return metric == RK_METRIC_COSINE ? 2 + 2 * key : key;
+    return s->space.metric == RK_METRIC_COSINE ? 2 + 2 * key : s->scale * key;
+}
+
+/* Under IP the length of a query is of no matter to the order, but estimates are off by a share of
+ * its distance to the centre: it is made as long as brings it nearest. */
+static void
+scale_query(growing_search *s)
+{
+    const rk__dense_kernels *dense = &rk__kernels_get()->dense[RK__F32];
+    uint32_t padded = s->first->rotation.padded;
+    const float *centre = s->first->centre;
+    float length = sqrtf(dense->ip(s->point, s->point, padded));
+    float to = sqrtf(dense->ip(centre, centre, padded));
+    float along = dense->ip(s->point, centre, padded);
+
+    s->scale = 1;
+    if (s->space.metric != RK_METRIC_IP) {
+        return;
+    }
+    s->scale = along * ALONG > length * to ? to / along * to : ALONG * (to / length);
+    if (!isfinite(s->scale) || !(s->scale > 0) || !isfinite(s->scale * length)) {
+        s->scale = 1;
+    }
+    for (size_t i = 0; i < padded; i++) {
+        s->point[i] *= s->scale;
+    }
 }
 
 static void
@@ -329,10 +356,8 @@ set_range(growing_search *s)
     const rk_search_options *o = s->options;
     float sign = s->range.larger ? -1.0f : 1.0f;
 
-    s->threshold = o->range ? estimate_of(s->space.metric, sign * o->radius) : INFINITY;
-    s->lower = o->range && o->has_range_filter
-                   ? estimate_of(s->space.metric, sign * o->range_filter)
-                   : -INFINITY;
+    s->threshold = o->range ? estimate_of(s, sign * o->radius) : INFINITY;
+    s->lower = o->range && o->has_range_filter ? estimate_of(s, sign * o->range_filter) : -INFINITY;
 }
 
 static void
@@ -409,6 +434,7 @@ prepare(growing_search *s, uint32_t k, bool *finite, rk_err *err)
     if (!*finite) {
         return RK_OK;
     }
+    scale_query(s);
     rk__bits_query_init(&s->bits, s->point, (uint32_t)padded);
     narrow_query(s);
     measure_chunks(s);
@@ -450,7 +476,7 @@ search(growing_search *s, rk__heap *heap, rk_err *err)
     }
     set_range(s);
     for (uint32_t i = 0; i < heap->n; i++) {
-        count_near(s, estimate_of(s->space.metric, heap->items[i].key), heap->items[i].row);
+        count_near(s, estimate_of(s, heap->items[i].key), heap->items[i].row);
     }
     for (size_t i = 0; i < s->n_chunks && !s->no_memory; i++) {
         scan_chunk(s, i);

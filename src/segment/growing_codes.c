@@ -17,11 +17,11 @@
 #include "index/growing.h"
 #include "segment/segment_private.h"
 
-#define ROWS_MIN 1024u /* so few are scored sooner than coded */
-#define TURN_MIN 512u
+#define ROWS_MIN        1024u      /* so few are scored sooner than coded */
+#define TURN_COMPONENTS (1u << 18) /* a turn codes at least so many, in a millisecond or two */
 #define TURN_SHARE                                                                                 \
-    8u /* of the rows without codes, in one turn: coding a row takes as long as scoring            \
-          so many, about */
+    16u /* of the rows without codes, in one turn: coding one takes as long as                     \
+           scoring so many, about */
 
 void
 rk_segment_allow_codes(rk_segment *seg, rk_mem *mem)
@@ -121,7 +121,9 @@ rk_segment_code(const rk_segment *seg, size_t field, rk_metric metric, size_t ro
     }
     rk__coding *coding = &g->codings[field];
     size_t done = atomic_load_explicit(&coding->rows, memory_order_relaxed);
-    size_t turn = RK_MAX((rows - RK_MIN(rows, done)) / TURN_SHARE, (size_t)TURN_MIN);
+    size_t left = rows - RK_MIN(rows, done);
+    size_t turn = TURN_COMPONENTS / schema_field->dim + RK_GROWING_STEP;
+    turn = RK_MAX(left / TURN_SHARE, turn);
     size_t to = RK_MIN(rows, done + turn) / RK_GROWING_STEP * RK_GROWING_STEP;
     /* acquire: the sets that were begun in earlier turns */
     if (to <= done || atomic_exchange_explicit(&coding->busy, true, memory_order_acquire)) {
