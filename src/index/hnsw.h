@@ -265,18 +265,16 @@ rk__hnsw_passes(const rk__hnsw *graph, size_t rows, const rk_bitset *filter, uin
 RK_MUST_CHECK rk_code rk__hnsw_encode(rk_index *index, rk__hnsw *graph,
                                       const rk_build_options *options, const rk_bitset *skip,
                                       rk_err *err);
+/* Codes with the mean and scale of another graph. Leaves codes.data NULL, which is no failure, when
+ * those would not do for these rows. */
+RK_MUST_CHECK rk_code rk__hnsw_encode_like(rk_index *index, rk__hnsw *graph,
+                                           const rk__hnsw_codes *like,
+                                           const rk_build_options *options, const rk_bitset *skip,
+                                           rk_err *err);
 /* Fills f32, rotated, largest and query of the scratch; false when it cannot be coded. */
 bool rk__hnsw_encode_query(const rk__hnsw_codes *codes, const rk__space *space,
                            const rk__query *query, rk__hnsw_scratch *s);
 rk__rotation rk__hnsw_rotation(uint32_t dim);
-
-/* ---- hnsw_cluster.c ---- */
-
-/* Links the ground of |n| nodes by clusters; needs codes. */
-RK_MUST_CHECK rk_code rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options,
-                                              const uint32_t *nodes, uint32_t n, rk_err *err);
-/* Bytes it takes while it runs. */
-uint64_t rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows);
 
 /* ---- hnsw_block.c ---- */
 
@@ -302,9 +300,11 @@ void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
                           const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s);
 
-/* ---- hnsw_build.c, hnsw_search.c, hnsw_image.c ---- */
+/* ---- hnsw_build.c, hnsw_merge.c, hnsw_search.c, hnsw_image.c ---- */
 
 rk_code rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err);
+rk_code rk__hnsw_merge(rk_index *index, const rk_merge_part *base, const rk_build_options *options,
+                       bool *merged, rk_err *err);
 rk_code rk__hnsw_search(const rk_index *index, const rk__query *query,
                         const rk_search_options *options, rk__heap *heap, rk_err *err);
 void rk__hnsw_seal(rk__hnsw *graph); /* fills image_head once the graph is done */

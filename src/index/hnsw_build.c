@@ -18,31 +18,16 @@
  * lists filled by closer nodes); each is linked from the nearest reached node that has room, else
  * from the nearest one in place of its last link, then the pass goes on.
  */
+#include "index/hnsw_build.h"
+
 #include <sched.h>
 #include <stdlib.h>
-
-#include "index/hnsw.h"
 
 #define CHUNK         64u
 #define STRIPES       65536u
 #define REPAIR_EF     64u
 #define REPAIR_ROUNDS 3u
 #define NORM_SPREAD   1.1 /* squared lengths that differ by less are taken for equal */
-
-typedef struct hnsw_build {
-    rk_index *index;
-    rk__hnsw *graph;
-    const rk_build_options *options;
-    rk_bitset skip;  /* rows without a node of their own: not finite, or chained */
-    uint8_t *levels; /* per row */
-    uint32_t *order; /* rows in order of insertion */
-    uint32_t n_nodes;
-    uint32_t n_inserted; /* nodes linked by insertion: all, or the upper ones */
-    bool by_cluster;     /* the ground is linked by clusters */
-    _Atomic(uint8_t) *stripes;
-    _Atomic(bool) out_of_memory;
-    _Atomic(bool) cancelled;
-} hnsw_build;
 
 /* ---- preparation ---- */
 
@@ -75,8 +60,8 @@ row_is_finite(const rk__space *space, const uint8_t *row)
     return !bad;
 }
 
-static void
-skip_not_finite(hnsw_build *b)
+void
+rk__hnsw_skip(rk__hnsw_builder *b)
 {
     const rk__space *space = &b->index->space;
 
@@ -106,8 +91,8 @@ compare_hashes(const void *a, const void *b)
 
 /* Chains equal rows to the first of them. Within a run of equal hashes each row is compared with
  * the first only: a row that merely collides stays a node of its own. */
-static rk_code
-chain_equal_rows(hnsw_build *b, rk_err *err)
+rk_code
+rk__hnsw_chain(rk__hnsw_builder *b, rk_err *err)
 {
     const rk__space *space = &b->index->space;
     row_hash *hashes = rk_alloc(RK_MAX(space->rows, (size_t)1) * sizeof(*hashes));
@@ -158,21 +143,45 @@ out:
     return code;
 }
 
-/* Draws levels and lists nodes by falling level, then row. */
+uint8_t
+rk__hnsw_draw_level(const rk__hnsw *graph, uint64_t *state)
+{
+    double u = ((double)(rk__random(state) >> 11) + 1) * 0x1p-53;
+    double level = -log(u) / log((double)graph->M);
+
+    return (uint8_t)(level < RK__HNSW_LEVELS_MAX ? level : RK__HNSW_LEVELS_MAX);
+}
+
 static void
-draw_levels(hnsw_build *b)
+draw_levels(rk__hnsw_builder *b)
+{
+    uint64_t state = b->options->seed;
+
+    for (size_t r = 0; r < b->index->space.rows; r++) {
+        b->levels[r] = rk__hnsw_draw_level(b->graph, &state);
+    }
+}
+
+static void
+list_nodes(rk__hnsw_builder *b, const uint8_t *fresh, bool wanted,
+           uint32_t at[RK__HNSW_LEVELS_MAX + 2])
+{
+    for (size_t r = 0; r < b->index->space.rows; r++) {
+        if (!rk_bitset_get(&b->skip, r) && (fresh && fresh[r]) == wanted) {
+            b->order[at[b->levels[r]]++] = (uint32_t)r;
+            b->n_nodes++;
+        }
+    }
+}
+
+void
+rk__hnsw_order(rk__hnsw_builder *b, const uint8_t *fresh)
 {
     rk__hnsw *graph = b->graph;
-    size_t rows = b->index->space.rows;
-    double factor = 1.0 / log((double)graph->M);
-    uint64_t state = b->options->seed;
     uint32_t count[RK__HNSW_LEVELS_MAX + 2] = {0};
     uint32_t at[RK__HNSW_LEVELS_MAX + 2] = {0};
 
-    for (size_t r = 0; r < rows; r++) {
-        double u = ((double)(rk__random(&state) >> 11) + 1) * 0x1p-53;
-        double level = -log(u) * factor;
-        b->levels[r] = (uint8_t)(level < RK__HNSW_LEVELS_MAX ? level : RK__HNSW_LEVELS_MAX);
+    for (size_t r = 0; r < b->index->space.rows; r++) {
         if (!rk_bitset_get(&b->skip, r)) {
             count[b->levels[r]]++;
         }
@@ -188,16 +197,14 @@ draw_levels(hnsw_build *b)
         }
     }
     graph->n_upper = graph->levels[1].nodes;
-    for (size_t r = 0; r < rows; r++) {
-        if (!rk_bitset_get(&b->skip, r)) {
-            b->order[at[b->levels[r]]++] = (uint32_t)r;
-            b->n_nodes++;
-        }
+    list_nodes(b, fresh, false, at);
+    if (fresh) {
+        list_nodes(b, fresh, true, at);
     }
 }
 
-static rk_code
-alloc_links(hnsw_build *b, rk_err *err)
+rk_code
+rk__hnsw_builder_links(rk__hnsw_builder *b, rk_err *err)
 {
     rk__hnsw *graph = b->graph;
     size_t rows = b->index->space.rows;
@@ -284,7 +291,7 @@ select_diverse(rk__walker *walker, const rk__hnsw_level *level, rk__cand *cands,
 }
 
 static _Atomic(uint8_t) *
-stripe_lock(hnsw_build *b, uint32_t row)
+stripe_lock(rk__hnsw_builder *b, uint32_t row)
 {
     _Atomic(uint8_t) *stripe = &b->stripes[rk_hash_u64(row) % STRIPES];
 
@@ -316,7 +323,7 @@ write_links(rk__link *links, const rk__cand *cands, uint32_t n, uint32_t cap)
 
 /* Adds |node| to the links of |to|, pruning when they are full. */
 static void
-link_back(hnsw_build *b, rk__walker *walker, const rk__hnsw_level *level, uint32_t to,
+link_back(rk__hnsw_builder *b, rk__walker *walker, const rk__hnsw_level *level, uint32_t to,
           uint32_t node, float key, rk__hnsw_scratch *s)
 {
     rk__link *links = level->links + (size_t)to * level->stride;
@@ -352,7 +359,7 @@ link_back(hnsw_build *b, rk__walker *walker, const rk__hnsw_level *level, uint32
 
 /* Links |node| at |level| to a diverse set of the candidates of the last walk, both ways. */
 static void
-link_node(hnsw_build *b, rk__walker *walker, const rk__hnsw_level *level, uint32_t node,
+link_node(rk__hnsw_builder *b, rk__walker *walker, const rk__hnsw_level *level, uint32_t node,
           rk__hnsw_scratch *s)
 {
     rk__link *links = level->links + (size_t)node * level->stride;
@@ -388,7 +395,7 @@ link_node(hnsw_build *b, rk__walker *walker, const rk__hnsw_level *level, uint32
 }
 
 static void
-insert_node(hnsw_build *b, uint32_t at, rk__hnsw_scratch *s)
+insert_node(rk__hnsw_builder *b, uint32_t at, rk__hnsw_scratch *s)
 {
     rk__hnsw *graph = b->graph;
     uint32_t row = b->order[at];
@@ -420,9 +427,9 @@ insert_node(hnsw_build *b, uint32_t at, rk__hnsw_scratch *s)
 static void
 insert_chunk(void *arg, size_t chunk)
 {
-    hnsw_build *b = arg;
-    size_t from = chunk * CHUNK + 1; /* the first node is in place already */
-    size_t to = RK_MIN(from + CHUNK, (size_t)b->n_inserted);
+    rk__hnsw_builder *b = arg;
+    size_t from = chunk * CHUNK;
+    size_t to = RK_MIN(from + CHUNK, (size_t)b->n_todo);
 
     if (rk__cancelled(b->options)) {
         atomic_store(&b->cancelled, true);
@@ -437,12 +444,26 @@ insert_chunk(void *arg, size_t chunk)
         return;
     }
     for (size_t i = from; i < to; i++) {
-        insert_node(b, (uint32_t)i, s);
+        insert_node(b, b->todo ? b->todo[i] : (uint32_t)i + 1, s); /* the first node is in place */
     }
     rk__hnsw_scratch_give(b->graph, s);
     if (b->options->rows_done && !b->by_cluster) {
         atomic_fetch_add(b->options->rows_done, to - from);
     }
+}
+
+rk_code
+rk__hnsw_insert(rk__hnsw_builder *b, rk_err *err)
+{
+    rk__parallel_run(b->options->parallel, ((size_t)b->n_todo + CHUNK - 1) / CHUNK, insert_chunk,
+                     b);
+    if (atomic_load(&b->cancelled)) {
+        return rk_fail(err, RK_ECANCELLED, "HNSW build cancelled");
+    }
+    if (atomic_load(&b->out_of_memory)) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the scratch space of a thread");
+    }
+    return RK_OK;
 }
 
 /* ---- repair ---- */
@@ -479,7 +500,7 @@ reach_from(reach *r, const rk__hnsw_level *ground, uint32_t node)
 /* Links |row| from the nearest reached node with room, or in place of the last link of the nearest.
  */
 static void
-attach(hnsw_build *b, uint32_t row, rk__hnsw_scratch *s)
+attach(rk__hnsw_builder *b, uint32_t row, rk__hnsw_scratch *s)
 {
     rk__hnsw *graph = b->graph;
     const rk__hnsw_level *ground = &graph->levels[0];
@@ -506,7 +527,7 @@ attach(hnsw_build *b, uint32_t row, rk__hnsw_scratch *s)
 }
 
 static rk_code
-make_reachable(hnsw_build *b, rk_err *err)
+make_reachable(rk__hnsw_builder *b, rk_err *err)
 {
     rk__hnsw *graph = b->graph;
     reach r = {.queue = rk_alloc(RK_MAX(b->n_nodes, 1u) * sizeof(uint32_t))};
@@ -550,8 +571,8 @@ temporary_bytes(size_t rows)
 }
 
 /* Clusters compare codes by L2, which is the order of IP only among vectors of equal length. */
-static bool
-links_by_cluster(const hnsw_build *b)
+bool
+rk__hnsw_links_by_cluster(const rk__hnsw_builder *b)
 {
     const rk__hnsw_codes *codes = &b->graph->codes;
     double least = (double)INFINITY;
@@ -575,59 +596,14 @@ links_by_cluster(const hnsw_build *b)
     return most < least * NORM_SPREAD;
 }
 
-static rk_code
-build_graph(hnsw_build *b, rk_err *err)
-{
-    size_t rows = b->index->space.rows;
-
-    b->levels = rk_alloc_zero(RK_MAX(rows, (size_t)1), 1);
-    b->order = rk_alloc_zero(RK_MAX(rows, (size_t)1), sizeof(*b->order));
-    b->stripes = rk_alloc_zero(STRIPES, 1);
-    if (!b->levels || !b->order || !b->stripes || rk_bitset_init(&b->skip, rows) != RK_OK) {
-        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for %zu rows", rows);
-    }
-    RK_RET(rk__index_norms(b->index, err));
-    skip_not_finite(b);
-    RK_RET(rk__hnsw_encode(b->index, b->graph, b->options, &b->skip, err));
-    RK_RET(chain_equal_rows(b, err));
-    draw_levels(b);
-    RK_RET(alloc_links(b, err));
-    b->by_cluster = links_by_cluster(b);
-    b->n_inserted = b->by_cluster ? b->graph->n_upper : b->n_nodes;
-    if (b->n_inserted > 1) {
-        rk__parallel_run(b->options->parallel, (b->n_inserted - 1 + CHUNK - 1) / CHUNK,
-                         insert_chunk, b);
-    }
-    if (atomic_load(&b->cancelled)) {
-        return rk_fail(err, RK_ECANCELLED, "HNSW build cancelled");
-    }
-    if (atomic_load(&b->out_of_memory)) {
-        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the scratch space of a thread");
-    }
-    if (b->by_cluster) {
-        uint64_t bytes = rk__hnsw_cluster_bytes(b->graph, rows);
-        RK_RET(rk__index_reserve(b->index, bytes, "HNSW clusters", err));
-        rk_code code = rk__hnsw_cluster_ground(b->index, b->options, b->order, b->n_nodes, err);
-        rk__index_release(b->index, bytes);
-        RK_RET(code);
-    }
-    RK_RET(make_reachable(b, err));
-    RK_RET(rk__hnsw_make_blocks(b->index, b->options, err));
-    rk__hnsw_seal(b->graph);
-    if (b->options->rows_done) {
-        atomic_store(b->options->rows_done, rows);
-    }
-    return RK_OK;
-}
-
 rk_code
-rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err)
+rk__hnsw_builder_init(rk__hnsw_builder *b, rk_index *index, const rk_build_options *options,
+                      rk_err *err)
 {
     rk__hnsw *graph = rk_alloc_zero(1, sizeof(*graph));
-    hnsw_build b = {.index = index, .graph = graph, .options = options};
-    uint64_t temporary = temporary_bytes(index->space.rows);
-    rk_code code = RK_OK;
+    size_t rows = index->space.rows;
 
+    *b = (rk__hnsw_builder){.index = index, .graph = graph, .options = options};
     if (!graph) {
         return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for its header");
     }
@@ -636,13 +612,78 @@ rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err)
     graph->ef_construction = (uint32_t)rk__param_int(options->params, "efConstruction",
                                                      index->automatic ? 240 : 360, 1, 100000);
     graph->ef_construction = RK_MAX(graph->ef_construction, graph->M);
-    RK_RET(rk__index_reserve(index, temporary, "HNSW build", err));
-    code = build_graph(&b, err);
-    rk__index_release(index, temporary);
-    rk__hnsw_scratch_free_all(graph);
-    rk_bitset_deinit(&b.skip);
-    rk_free(b.levels);
-    rk_free(b.order);
-    rk_free((void *)(uintptr_t)b.stripes);
+    RK_RET(rk__index_reserve(index, temporary_bytes(rows), "HNSW build", err));
+    b->temporary_bytes = temporary_bytes(rows);
+    b->levels = rk_alloc_zero(RK_MAX(rows, (size_t)1), 1);
+    b->order = rk_alloc_zero(RK_MAX(rows, (size_t)1), sizeof(*b->order));
+    b->stripes = rk_alloc_zero(STRIPES, 1);
+    if (!b->levels || !b->order || !b->stripes || rk_bitset_init(&b->skip, rows) != RK_OK) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for %zu rows", rows);
+    }
+    return RK_OK;
+}
+
+void
+rk__hnsw_builder_deinit(rk__hnsw_builder *b)
+{
+    if (b->graph) {
+        rk__hnsw_scratch_free_all(b->graph);
+    }
+    rk__index_release(b->index, b->temporary_bytes);
+    rk_bitset_deinit(&b->skip);
+    rk_free(b->levels);
+    rk_free(b->order);
+    rk_free((void *)(uintptr_t)b->stripes);
+}
+
+rk_code
+rk__hnsw_builder_finish(rk__hnsw_builder *b, rk_err *err)
+{
+    RK_RET(make_reachable(b, err));
+    RK_RET(rk__hnsw_make_blocks(b->index, b->options, err));
+    rk__hnsw_seal(b->graph);
+    if (b->options->rows_done) {
+        atomic_store(b->options->rows_done, b->index->space.rows);
+    }
+    return RK_OK;
+}
+
+static rk_code
+build_graph(rk__hnsw_builder *b, rk_err *err)
+{
+    uint32_t n_inserted;
+
+    RK_RET(rk__index_norms(b->index, err));
+    rk__hnsw_skip(b);
+    RK_RET(rk__hnsw_encode(b->index, b->graph, b->options, &b->skip, err));
+    RK_RET(rk__hnsw_chain(b, err));
+    draw_levels(b);
+    rk__hnsw_order(b, NULL);
+    RK_RET(rk__hnsw_builder_links(b, err));
+    b->by_cluster = rk__hnsw_links_by_cluster(b);
+    n_inserted = b->by_cluster ? b->graph->n_upper : b->n_nodes;
+    b->n_todo = n_inserted > 0 ? n_inserted - 1 : 0;
+    RK_RET(rk__hnsw_insert(b, err));
+    if (b->by_cluster) {
+        uint64_t bytes = rk__hnsw_cluster_bytes(b->graph, b->index->space.rows);
+        RK_RET(rk__index_reserve(b->index, bytes, "HNSW clusters", err));
+        rk_code code =
+            rk__hnsw_cluster_ground(b->index, b->options, b->order, b->n_nodes, NULL, err);
+        rk__index_release(b->index, bytes);
+        RK_RET(code);
+    }
+    return rk__hnsw_builder_finish(b, err);
+}
+
+rk_code
+rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err)
+{
+    rk__hnsw_builder b;
+    rk_code code = rk__hnsw_builder_init(&b, index, options, err);
+
+    if (code == RK_OK) {
+        code = build_graph(&b, err);
+    }
+    rk__hnsw_builder_deinit(&b);
     return code;
 }

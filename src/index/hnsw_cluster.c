@@ -8,13 +8,15 @@
  *   3. every node is compared with the members of its nearest clusters, 8 by 32 at a time
  *      (hnsw_tile.c), and keeps the nearest ones; of these a diverse set becomes its links;
  *   4. links are turned round: each node chooses again among its links and the nodes that chose it.
+ * When nodes join a graph that is there (hnsw_merge.c) all are members, but only the new ones are
+ * compared with clusters, and only the nodes that these chose choose again.
  * What this leaves unreached from the entry is repaired as after insertion (hnsw_build.c).
  *
  * Distances are those of the codes, by L2; so IP graphs are built this way only when all vectors
  * are about equally long. Compared with insertion a row costs a tenth: all memory is read in order,
  * and a distance takes a nanosecond or two.
  */
-#include "index/hnsw.h"
+#include "index/hnsw_build.h"
 #include "index/hnsw_nearest.h"
 #include "index/hnsw_tile.h"
 
@@ -25,7 +27,8 @@
 #define CHUNK        256u
 #define PACK         RK__TILE_ROWS
 #define REVERSE      32u
-#define FIRST        2u /* clusters that a node is compared with before all others */
+#define OFFERS       32u /* nearest nodes that a fresh one offers itself to */
+#define FIRST        2u  /* clusters that a node is compared with before all others */
 #define PROBE_MIN    12u
 #define PROBE_MAX    96u
 #define KEEP_MAX     1024u
@@ -39,6 +42,8 @@ typedef struct cluster_job {
     const rk_build_options *options;
     const uint32_t *nodes; /* rows */
     uint32_t n;
+    const uint8_t *fresh; /* per row: is to be linked; NULL: all */
+    uint32_t n_fresh;
     uint32_t k;     /* clusters */
     uint32_t probe; /* clusters a node is compared with */
     uint32_t keep;  /* nearest nodes it chooses its links among */
@@ -51,18 +56,24 @@ typedef struct cluster_job {
     const uint32_t *sample; /* rows to assign, and what to fill: */
     uint32_t n_sample;
     uint32_t n_near;
-    uint32_t *near; /* n_near per sample row, nearest first */
+    uint32_t *nearest; /* n_near per sample row, nearest first */
 
+    uint32_t *near;       /* |probe| per fresh node, nearest first */
     uint32_t *members;    /* rows by cluster */
     uint32_t *order;      /* the same as places in |nodes| */
+    uint32_t *asked;      /* places of fresh members; NULL: all */
+    uint32_t *near_of;    /* per place in |nodes|, of fresh ones: which of |near|; NULL: the same */
     uint32_t *start;      /* k + 1 */
     uint32_t *pack_start; /* of each cluster, in packs; k + 1 */
     int8_t *packs;
     int32_t *norms;
     uint32_t *pack_rows; /* row of each place of a pack */
 
-    uint32_t *reverse;         /* REVERSE per row */
+    uint32_t *reverse;         /* REVERSE per row: who chose it */
     _Atomic(uint32_t) *turned; /* per row: how many */
+    uint32_t *offered;         /* REVERSE per row: fresh nodes that have it among their nearest */
+    _Atomic(uint32_t) *offers; /* per row: how many */
+    bool join_fresh;
     uint32_t rank;
 
     _Atomic(bool) out_of_memory;
@@ -144,7 +155,7 @@ assign_chunk(void *arg, size_t chunk)
         for (uint32_t q = 0; q < m; q++) {
             rk__nearest_sort(&best[q]);
             for (uint32_t j = 0; j < job->n_near; j++) {
-                job->near[(size_t)(i + q) * job->n_near + j] =
+                job->nearest[(size_t)(i + q) * job->n_near + j] =
                     (uint32_t)best[q].items[RK_MIN(j, best[q].n - 1)];
             }
         }
@@ -173,7 +184,7 @@ assign(cluster_job *job, const uint32_t *rows, uint32_t n, uint32_t n_near, uint
     job->sample = rows;
     job->n_sample = n;
     job->n_near = n_near;
-    job->near = near;
+    job->nearest = near;
     rk__parallel_run(job->options->parallel, (n + CHUNK - 1) / CHUNK, assign_chunk, job);
 }
 
@@ -282,25 +293,67 @@ pack_cluster(void *arg, size_t c)
     }
 }
 
+/* The nearest centres of fresh nodes, |probe| of each. */
+static rk_code
+find_near(cluster_job *job, rk_err *err)
+{
+    uint32_t *rows = NULL;
+    rk_code code = RK_OK;
+
+    job->near = rk_alloc((size_t)job->n_fresh * job->probe * sizeof(*job->near));
+    if (job->fresh) {
+        rows = rk_alloc(((size_t)job->n_fresh + 1) * sizeof(*rows));
+        job->asked = rk_alloc(((size_t)job->n_fresh + 1) * sizeof(*job->asked));
+        job->near_of = rk_alloc((size_t)job->n * sizeof(*job->near_of));
+    }
+    if (!job->near || (job->fresh && (!rows || !job->asked || !job->near_of))) {
+        code = rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the clusters of %u nodes",
+                       job->n_fresh);
+        goto out;
+    }
+    for (uint32_t i = 0, n = 0; rows && i < job->n; i++) {
+        if (job->fresh[job->nodes[i]]) {
+            job->near_of[i] = n;
+            rows[n++] = job->nodes[i];
+        }
+    }
+    assign(job, rows ? rows : job->nodes, job->n_fresh, job->probe, job->near);
+    code = state_of(job, err);
+out:
+    rk_free(rows);
+    return code;
+}
+
+static const uint32_t *
+near_of(const cluster_job *job, uint32_t node)
+{
+    return job->near + (size_t)(job->near_of ? job->near_of[node] : node) * job->probe;
+}
+
 static rk_code
 find_members(cluster_job *job, rk_err *err)
 {
     size_t n = job->n;
     size_t n_packs = 0;
+    uint32_t *home = rk_alloc(n * sizeof(*home));
+    rk_code code = RK_OK;
 
-    job->near = rk_alloc(n * job->probe * sizeof(*job->near));
     job->members = rk_alloc(n * sizeof(*job->members));
     job->order = rk_alloc(n * sizeof(*job->order));
     job->start = rk_alloc_zero((size_t)job->k + 2, sizeof(*job->start));
     job->pack_start = rk_alloc_zero((size_t)job->k + 1, sizeof(*job->pack_start));
-    if (!job->near || !job->members || !job->order || !job->start || !job->pack_start) {
-        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the clusters of %u nodes",
-                       job->n);
+    if (!home || !job->members || !job->order || !job->start || !job->pack_start) {
+        RK_ERR(
+            rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the clusters of %u nodes", job->n));
     }
-    assign(job, job->nodes, job->n, job->probe, job->near);
-    RK_RET(state_of(job, err));
-    for (size_t i = 0; i < n; i++) {
-        job->start[job->near[i * job->probe] + 2]++;
+    if (job->fresh) {
+        assign(job, job->nodes, job->n, 1, home);
+        RK_ERR(state_of(job, err));
+    }
+    RK_ERR(find_near(job, err));
+    for (uint32_t i = 0; i < n; i++) {
+        home[i] = job->fresh ? home[i] : *near_of(job, i);
+        job->start[home[i] + 2]++;
     }
     for (uint32_t c = 0; c < job->k; c++) {
         job->pack_start[c] = (uint32_t)n_packs;
@@ -308,20 +361,27 @@ find_members(cluster_job *job, rk_err *err)
         job->start[c + 2] += job->start[c + 1];
     }
     job->pack_start[job->k] = (uint32_t)n_packs;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t at = job->start[job->near[i * job->probe] + 1]++;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = job->start[home[i] + 1]++;
         job->members[at] = job->nodes[i];
-        job->order[at] = (uint32_t)i;
+        job->order[at] = i;
+    }
+    for (uint32_t at = 0, asked = 0; job->asked && at < n; at++) {
+        if (job->fresh[job->members[at]]) {
+            job->asked[asked++] = at;
+        }
     }
     job->packs = rk__alloc_huge(n_packs * PACK * job->dim);
     job->norms = rk_alloc_aligned(64, n_packs * PACK * sizeof(*job->norms));
     job->pack_rows = rk_alloc_zero(n_packs * PACK, sizeof(*job->pack_rows));
     if (!job->packs || !job->norms || !job->pack_rows) {
-        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory to pack the codes of %u nodes",
-                       job->n);
+        RK_ERR(
+            rk_fail(err, RK_ENOMEM, "HNSW build: no memory to pack the codes of %u nodes", job->n));
     }
     rk__parallel_run(job->options->parallel, job->k, pack_cluster, job);
-    return RK_OK;
+out:
+    rk_free(home);
+    return code;
 }
 
 /* ---- choosing links ---- */
@@ -453,6 +513,13 @@ slice_init(slice *s, const cluster_job *job)
            chooser_init(&s->chooser, job, job->keep + job->graph->M);
 }
 
+/* The place of the |i|th fresh node among the members. */
+static uint32_t
+asked_at(const cluster_job *job, uint32_t i)
+{
+    return job->asked ? job->asked[i] : i;
+}
+
 /* Sorts the queries of a slice by the clusters that are their |from|th to |to|th nearest. */
 static void
 sort_by_cluster(const cluster_job *job, uint32_t first, uint32_t m, uint32_t from, uint32_t to,
@@ -460,7 +527,7 @@ sort_by_cluster(const cluster_job *job, uint32_t first, uint32_t m, uint32_t fro
 {
     memset(s->begin, 0, ((size_t)job->k + 2) * sizeof(*s->begin));
     for (uint32_t i = 0; i < m; i++) {
-        const uint32_t *near = job->near + (size_t)job->order[first + i] * job->probe;
+        const uint32_t *near = near_of(job, job->order[asked_at(job, first + i)]);
         for (uint32_t j = from; j < to; j++) {
             s->begin[near[j] + 2]++;
         }
@@ -469,7 +536,7 @@ sort_by_cluster(const cluster_job *job, uint32_t first, uint32_t m, uint32_t fro
         s->begin[c + 2] += s->begin[c + 1];
     }
     for (uint32_t i = 0; i < m; i++) {
-        const uint32_t *near = job->near + (size_t)job->order[first + i] * job->probe;
+        const uint32_t *near = near_of(job, job->order[asked_at(job, first + i)]);
         for (uint32_t j = from; j < to; j++) {
             s->ask[s->begin[near[j] + 1]++] = i;
         }
@@ -520,15 +587,38 @@ add_upper(const cluster_job *job, uint32_t node, uint32_t row, chooser *c, uint3
     return pool.n;
 }
 
+/* Puts |row| into one of the lists of REVERSE places while there is room. */
 static void
-link_slice(const cluster_job *job, uint32_t from, uint32_t m, slice *s)
+put_reverse(uint32_t *lists, _Atomic(uint32_t) *counts, uint32_t to, uint32_t row)
+{
+    uint32_t at = atomic_fetch_add_explicit(&counts[to], 1, memory_order_relaxed);
+
+    if (at < REVERSE) {
+        lists[(size_t)to * REVERSE + at] = row;
+    }
+}
+
+/* Offers a fresh node to the nearest of those that have their links: they might choose it. */
+static void
+offer(cluster_job *job, uint32_t row, const rk__cand *cands, uint32_t n)
+{
+    for (uint32_t i = 0; i < RK_MIN(n, OFFERS); i++) {
+        if (!job->fresh[cands[i].node]) {
+            put_reverse(job->offered, job->offers, cands[i].node, row);
+        }
+    }
+}
+
+static void
+link_slice(cluster_job *job, uint32_t from, uint32_t m, slice *s)
 {
     uint32_t width = job->graph->levels[0].cap;
 
     for (uint32_t i = 0; i < m; i++) {
         chooser *c = &s->chooser;
         rk__nearest *best = &s->best[i];
-        uint32_t row = job->members[from + i];
+        uint32_t at = asked_at(job, from + i);
+        uint32_t row = job->members[at];
         uint32_t n = 0;
         rk__nearest_sort(best);
         for (uint32_t j = 0; j < best->n; j++) {
@@ -538,8 +628,11 @@ link_slice(const cluster_job *job, uint32_t from, uint32_t m, slice *s)
                     (rk__cand){(float)(rk__item_key(best->items[j]) + s->norms[i]), node};
             }
         }
-        if (job->order[from + i] < job->graph->n_upper) {
-            n = add_upper(job, job->order[from + i], row, c, n);
+        if (job->order[at] < job->graph->n_upper) {
+            n = add_upper(job, job->order[at], row, c, n);
+        }
+        if (job->fresh) {
+            offer(job, row, c->cands, n);
         }
         n = choose(c, n, width);
         write_links(job, row, c->cands, n);
@@ -551,7 +644,7 @@ slice_chunk(void *arg, size_t chunk)
 {
     cluster_job *job = arg;
     uint32_t from = (uint32_t)chunk * CHUNK;
-    uint32_t m = RK_MIN(job->n - from, CHUNK);
+    uint32_t m = RK_MIN(job->n_fresh - from, CHUNK);
     slice s = {0};
 
     if (stopped(job)) {
@@ -563,7 +656,7 @@ slice_chunk(void *arg, size_t chunk)
         return;
     }
     for (uint32_t i = 0; i < m; i++) {
-        s.norms[i] = rk__tile_query(code_of(job, job->members[from + i]), job->dim,
+        s.norms[i] = rk__tile_query(code_of(job, job->members[asked_at(job, from + i)]), job->dim,
                                     s.biased + (size_t)i * job->dim);
         s.best[i] = (rk__nearest){.items = s.items + (size_t)i * RK__NEAREST_SPARE * job->keep,
                                   .keep = job->keep,
@@ -592,18 +685,94 @@ turn_chunk(void *arg, size_t chunk)
     cluster_job *job = arg;
     const rk__hnsw_level *ground = &job->graph->levels[0];
 
-    for (size_t i = chunk * CHUNK; i < RK_MIN((chunk + 1) * CHUNK, (size_t)job->n); i++) {
-        uint32_t row = job->members[i];
+    for (size_t i = chunk * CHUNK; i < RK_MIN((chunk + 1) * CHUNK, (size_t)job->n_fresh); i++) {
+        uint32_t row = job->members[asked_at(job, (uint32_t)i)];
         const rk__link *links = ground->links + (size_t)row * ground->stride;
         for (uint32_t j = job->rank; j < job->rank + RANKS; j++) {
             uint32_t to = j < ground->cap ? rk__link_get(&links[j]) : RK__NO_ROW;
             if (to >= ground->nodes) {
                 break;
             }
-            uint32_t at = atomic_fetch_add_explicit(&job->turned[to], 1, memory_order_relaxed);
-            if (at < REVERSE) {
-                job->reverse[(size_t)to * REVERSE + at] = row;
-            }
+            put_reverse(job->reverse, job->turned, to, row);
+        }
+    }
+}
+
+static bool
+has_link(const rk__hnsw_level *ground, uint32_t row, uint32_t other)
+{
+    const rk__link *links = ground->links + (size_t)row * ground->stride;
+
+    for (uint32_t i = 0; i < ground->cap; i++) {
+        uint32_t next = rk__link_get(&links[i]);
+        if (next == other || next >= ground->nodes) {
+            return next == other;
+        }
+    }
+    return false;
+}
+
+/* Appends those of |others| that are not among the first |n| candidates; returns how many there
+ * are then. */
+static uint32_t
+add_unknown(chooser *c, uint32_t n, const uint32_t *others, uint32_t n_others)
+{
+    uint32_t known = n;
+
+    for (uint32_t j = 0; j < n_others; j++) {
+        bool is_known = false;
+        for (uint32_t x = 0; x < known; x++) {
+            is_known |= c->rows[x] == others[j];
+        }
+        if (!is_known) {
+            c->rows[n++] = others[j];
+        }
+    }
+    return n;
+}
+
+static uint32_t
+count_of(const _Atomic(uint32_t) *counts, uint32_t row)
+{
+    return counts ? RK_MIN(atomic_load_explicit(&counts[row], memory_order_relaxed), REVERSE) : 0;
+}
+
+/*
+ * Node |row| chooses again among its links, the nodes that chose it, and those that offer
+ * themselves. What a node that was there before has stays as long as there is room: it may be a
+ * link that another one needs. Fresh nodes that it chooses are told.
+ */
+static void
+join_node(cluster_job *job, uint32_t row, chooser *c)
+{
+    const rk__hnsw_level *ground = &job->graph->levels[0];
+    const rk__link *links = ground->links + (size_t)row * ground->stride;
+    bool before = job->fresh && !job->fresh[row];
+    uint32_t own = 0;
+
+    for (; own < ground->cap && rk__link_get(&links[own]) < ground->nodes; own++) {
+        c->rows[own] = rk__link_get(&links[own]);
+    }
+    uint32_t turned =
+        add_unknown(c, own, job->reverse + (size_t)row * REVERSE, count_of(job->turned, row));
+    uint32_t n = turned;
+    if (before) {
+        n = add_unknown(c, turned, job->offered + (size_t)row * REVERSE,
+                        count_of(job->offers, row));
+    }
+    code_keys(c, row, c->rows, n, c->keys);
+    rk__pool pool = {.items = c->cands, .cap = n};
+    for (uint32_t j = 0; j < n; j++) {
+        bool fills = before ? j < turned : j >= own;
+        uint32_t at;
+        (void)rk__pool_insert(&pool, c->keys[j], c->rows[j] | (fills ? TURNED : 0), &at);
+    }
+    n = choose(c, n, ground->cap);
+    write_links(job, row, c->cands, n);
+    for (uint32_t j = 0; before && j < n; j++) {
+        uint32_t to = c->cands[j].node;
+        if (job->fresh[to] && !has_link(ground, to, row)) {
+            put_reverse(job->reverse, job->turned, to, row);
         }
     }
 }
@@ -612,107 +781,121 @@ static void
 join_chunk(void *arg, size_t chunk)
 {
     cluster_job *job = arg;
-    const rk__hnsw_level *ground = &job->graph->levels[0];
     chooser c = {0};
     uint32_t from = (uint32_t)chunk * CHUNK;
     uint32_t to = RK_MIN(from + CHUNK, job->n);
+    uint32_t done = 0;
 
     if (stopped(job)) {
         return;
     }
-    if (!chooser_init(&c, job, ground->cap + REVERSE)) {
+    if (!chooser_init(&c, job, job->graph->levels[0].cap + 2 * REVERSE)) {
         atomic_store(&job->out_of_memory, true);
         return;
     }
     for (uint32_t i = from; i < to; i++) {
         uint32_t row = job->members[i];
-        const rk__link *links = ground->links + (size_t)row * ground->stride;
-        uint32_t turned =
-            RK_MIN(atomic_load_explicit(&job->turned[row], memory_order_relaxed), REVERSE);
-        uint32_t n = 0;
-        for (; n < ground->cap && rk__link_get(&links[n]) < ground->nodes; n++) {
-            c.rows[n] = rk__link_get(&links[n]);
+        bool fresh = !job->fresh || job->fresh[row];
+        if (fresh == job->join_fresh &&
+            (fresh || count_of(job->turned, row) + count_of(job->offers, row) > 0)) {
+            join_node(job, row, &c);
+            done += fresh;
         }
-        uint32_t own = n;
-        for (uint32_t j = 0; j < turned; j++) {
-            uint32_t other = job->reverse[(size_t)row * REVERSE + j];
-            bool known = false;
-            for (uint32_t x = 0; x < own; x++) {
-                known |= c.rows[x] == other;
-            }
-            if (!known) {
-                c.rows[n++] = other;
-            }
-        }
-        code_keys(&c, row, c.rows, n, c.keys);
-        rk__pool pool = {.items = c.cands, .cap = n};
-        for (uint32_t j = 0; j < n; j++) {
-            uint32_t at;
-            (void)rk__pool_insert(&pool, c.keys[j], c.rows[j] | (j >= own ? TURNED : 0), &at);
-        }
-        n = choose(&c, n, ground->cap);
-        write_links(job, row, c.cands, n);
     }
     rk_free(c.cands);
     if (job->options->rows_done) {
-        atomic_fetch_add(job->options->rows_done, (to - from) / 2);
+        atomic_fetch_add(job->options->rows_done, done / 2);
     }
 }
 
 static rk_code
 join_reverse(cluster_job *job, rk_err *err)
 {
-    size_t rows = job->index->space.rows;
     size_t chunks = ((size_t)job->n + CHUNK - 1) / CHUNK;
 
-    job->reverse = rk__alloc_huge(rows * REVERSE * sizeof(*job->reverse));
-    job->turned = rk_alloc_zero(rows, sizeof(*job->turned));
-    if (!job->reverse || !job->turned) {
-        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory to turn round the links of %u nodes",
-                       job->n);
-    }
     for (job->rank = 0; job->rank < job->graph->levels[0].cap; job->rank += RANKS) {
-        rk__parallel_run(job->options->parallel, chunks, turn_chunk, job);
+        rk__parallel_run(job->options->parallel, ((size_t)job->n_fresh + CHUNK - 1) / CHUNK,
+                         turn_chunk, job);
     }
+    if (job->fresh) {
+        rk__parallel_run(job->options->parallel, chunks, join_chunk, job);
+    }
+    job->join_fresh = true;
     rk__parallel_run(job->options->parallel, chunks, join_chunk, job);
     return state_of(job, err);
 }
 
+static rk_code
+make_reverse(cluster_job *job, rk_err *err)
+{
+    size_t rows = job->index->space.rows;
+
+    job->reverse = rk__alloc_huge(rows * REVERSE * sizeof(*job->reverse));
+    job->turned = rk_alloc_zero(rows, sizeof(*job->turned));
+    if (job->fresh) {
+        job->offered = rk__alloc_huge(rows * REVERSE * sizeof(*job->offered));
+        job->offers = rk_alloc_zero(rows, sizeof(*job->offers));
+    }
+    if (!job->reverse || !job->turned || (job->fresh && (!job->offered || !job->offers))) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory to turn round the links of %u nodes",
+                       job->n);
+    }
+    return RK_OK;
+}
+
 /* ---- the whole ---- */
+
+static uint32_t
+probes(const rk__hnsw *graph)
+{
+    return RK_MIN(RK_MAX(graph->ef_construction / 4, PROBE_MIN), PROBE_MAX);
+}
 
 uint64_t
 rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows)
 {
-    return (uint64_t)rows * (graph->codes.n * 5 / 4 + (16 + 4 + REVERSE) * sizeof(uint32_t) + 16);
+    return (uint64_t)rows *
+           (graph->codes.n * 5 / 4 + (probes(graph) + 8 + 2 * REVERSE) * sizeof(uint32_t) + 16);
 }
 
 rk_code
 rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const uint32_t *nodes,
-                        uint32_t n, rk_err *err)
+                        uint32_t n, const uint8_t *fresh, rk_err *err)
 {
     rk__hnsw *graph = index->impl;
-    uint32_t ef = graph->ef_construction;
     cluster_job job = {.index = index,
                        .graph = graph,
                        .options = options,
                        .nodes = nodes,
                        .n = n,
+                       .fresh = fresh,
+                       .n_fresh = n,
                        .dim = graph->codes.n,
                        .tile = rk__tile_get()};
     rk_code code = RK_OK;
 
-    if (n < 2) {
+    if (fresh) {
+        job.n_fresh = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            job.n_fresh += fresh[nodes[i]] != 0;
+        }
+    }
+    if (n < 2 || job.n_fresh == 0) {
         return RK_OK;
     }
     job.k = RK_MIN(RK_MAX(n / CLUSTER_ROWS, 1u), CLUSTERS_MAX);
-    job.probe = RK_MIN(RK_MIN(RK_MAX(ef / 4, PROBE_MIN), PROBE_MAX), job.k);
-    job.keep = RK_MIN(RK_MAX(ef, graph->levels[0].cap * 4), KEEP_MAX) + 1;
+    job.probe = RK_MIN(probes(graph), job.k);
+    job.keep = RK_MIN(RK_MAX(graph->ef_construction, graph->levels[0].cap * 4), KEEP_MAX) + 1;
     code = train_centres(&job, err);
     if (code == RK_OK) {
         code = find_members(&job, err);
     }
     if (code == RK_OK) {
-        rk__parallel_run(options->parallel, ((size_t)n + CHUNK - 1) / CHUNK, slice_chunk, &job);
+        code = make_reverse(&job, err);
+    }
+    if (code == RK_OK) {
+        rk__parallel_run(options->parallel, ((size_t)job.n_fresh + CHUNK - 1) / CHUNK, slice_chunk,
+                         &job);
         code = state_of(&job, err);
     }
     if (code == RK_OK) {
@@ -724,6 +907,8 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
     rk_free(job.near);
     rk_free(job.members);
     rk_free(job.order);
+    rk_free(job.asked);
+    rk_free(job.near_of);
     rk_free(job.start);
     rk_free(job.pack_start);
     rk_free(job.packs);
@@ -731,5 +916,7 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
     rk_free(job.pack_rows);
     rk_free(job.reverse);
     rk_free((void *)(uintptr_t)job.turned);
+    rk_free(job.offered);
+    rk_free((void *)(uintptr_t)job.offers);
     return code;
 }

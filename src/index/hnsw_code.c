@@ -16,6 +16,8 @@
 #include "index/hnsw.h"
 
 #define ERROR_MAX     0.04
+#define CUT_SHARE     100u   /* another graph's scale will do when it cuts one row in so many, */
+#define CUT_MAX       190.0f /* none of them by more than half */
 #define SAMPLE        512u
 #define CHUNK         4096u
 #define ROTATION_SEED UINT64_C(0x5265644b697465) /* part of the image format */
@@ -28,7 +30,8 @@ typedef struct encode_job {
     float scale;
     int8_t *out;
     size_t stride;
-    float *chunk_max; /* per chunk */
+    float *chunk_max; /* per chunk: the largest component, in units of the code where it is known */
+    _Atomic(size_t) cut; /* rows that the scale cuts */
     const rk_build_options *options;
 } encode_job;
 
@@ -116,6 +119,8 @@ encode_chunk(void *arg, size_t chunk)
     float inverse = job->scale > 0 ? 1.0f / job->scale : 0;
     size_t padded = job->rotation.padded;
     float *row = rk_alloc_aligned(64, 2 * padded * sizeof(float));
+    float max = 0;
+    size_t cut = 0;
 
     if (!row) {
         job->chunk_max[chunk] = NAN;
@@ -127,13 +132,19 @@ encode_chunk(void *arg, size_t chunk)
         if (rk_bitset_get(job->skip, r)) {
             continue;
         }
+        float largest = 0;
         rotated_row(job, r, row + padded, row);
         for (size_t i = 0; i < padded; i++) {
             float v = row[i] * inverse;
+            largest = fabsf(v) > largest ? fabsf(v) : largest;
             v = v > 127 ? 127 : v < -127 ? -127 : v;
             code[i] = (int8_t)lrintf(v);
         }
+        max = RK_MAX(max, largest);
+        cut += largest > 127.5f;
     }
+    job->chunk_max[chunk] = max;
+    atomic_fetch_add(&job->cut, cut);
     rk_free(row);
 }
 
@@ -187,78 +198,138 @@ typical_distance(const rk_index *index, const rk_bitset *skip)
     return nearest[found / 2];
 }
 
-rk_code
-rk__hnsw_encode(rk_index *index, rk__hnsw *graph, const rk_build_options *options,
-                const rk_bitset *skip, rk_err *err)
+/* The largest of all chunks; NaN: no memory. */
+static float
+largest_of(const encode_job *job, size_t chunks)
+{
+    float max = 0;
+
+    for (size_t i = 0; i < chunks; i++) {
+        if (job->chunk_max[i] != job->chunk_max[i]) {
+            return NAN;
+        }
+        max = RK_MAX(max, job->chunk_max[i]);
+    }
+    return max;
+}
+
+/* Whether codes of this scale keep distances well enough. */
+static rk_code
+judge_scale(const encode_job *job, bool *good, rk_err *err)
+{
+    float distance = typical_distance(job->index, job->skip);
+
+    if (distance < 0) {
+        return rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a sample of %u rows", SAMPLE);
+    }
+    *good = job->scale > 0 && isfinite(job->scale) && isfinite(1 / job->scale) &&
+            (double)job->scale * 0.8165 < ERROR_MAX * (double)distance;
+    return RK_OK;
+}
+
+static rk_code
+encode_all(encode_job *job, size_t chunks, float *largest, rk_err *err)
+{
+    size_t rows = job->index->space.rows;
+
+    job->out = rk__alloc_huge(rows * job->stride);
+    if (!job->out) {
+        return rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for %zu rows of %zu bytes", rows,
+                       job->stride);
+    }
+    rk__parallel_run(job->options->parallel, chunks, encode_chunk, job);
+    *largest = largest_of(job, chunks);
+    return *largest == *largest ? RK_OK
+                                : rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
+}
+
+/* |like| NULL: mean and scale are those of the rows. */
+static rk_code
+encode(encode_job *job, const rk__hnsw_codes *like, bool *good, rk_err *err)
+{
+    const rk__space *space = &job->index->space;
+    size_t chunks = (space->rows + CHUNK - 1) / CHUNK;
+    float largest = 0;
+
+    *good = false;
+    job->mean = rk_alloc_zero(space->dim, sizeof(float));
+    job->chunk_max = rk_alloc_zero(chunks, sizeof(float));
+    if (!job->mean || !job->chunk_max ||
+        (!like && space->metric != RK_METRIC_IP &&
+         !sample_mean(job->index, job->skip, job->mean))) {
+        return rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a mean of %u components",
+                       space->dim);
+    }
+    if (like) {
+        memcpy(job->mean, like->mean, space->dim * sizeof(float));
+        job->scale = like->scale;
+    } else {
+        rk__parallel_run(job->options->parallel, chunks, max_chunk, job);
+        largest = largest_of(job, chunks);
+        if (largest != largest) {
+            return rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
+        }
+        job->scale = largest / 127;
+    }
+    RK_RET(judge_scale(job, good, err));
+    if (*good) {
+        RK_RET(encode_all(job, chunks, &largest, err));
+        *good = !like || (largest <= CUT_MAX && atomic_load(&job->cut) <= space->rows / CUT_SHARE);
+    }
+    return RK_OK;
+}
+
+static rk_code
+encode_rows(rk_index *index, rk__hnsw *graph, const rk__hnsw_codes *like,
+            const rk_build_options *options, const rk_bitset *skip, rk_err *err)
 {
     const rk__space *space = &index->space;
-    size_t chunks = (space->rows + CHUNK - 1) / CHUNK;
     encode_job job = {.index = index, .skip = skip, .options = options};
-    rk_code code = RK_OK;
-    float max = 0;
-    float distance = 0;
+    bool good = false;
+    uint64_t bytes;
+    rk_code code;
 
     if (space->type == RK_VEC_BINARY || space->type == RK_VEC_I8 || space->rows == 0) {
         return RK_OK;
     }
     job.rotation = rk__rotation_of(space->dim, ROTATION_SEED);
     job.stride = job.rotation.padded;
-    RK_RET(rk__index_reserve(index, space->rows * job.stride + space->dim * sizeof(float),
-                             "HNSW codes", err));
-    job.mean = rk_alloc_zero(space->dim, sizeof(float));
-    job.chunk_max = rk_alloc_zero(chunks, sizeof(float));
-    if (!job.mean || !job.chunk_max ||
-        (space->metric != RK_METRIC_IP && !sample_mean(index, skip, job.mean))) {
-        code = rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a mean of %u components",
-                       space->dim);
-        goto out;
-    }
-    rk__parallel_run(options->parallel, chunks, max_chunk, &job);
-    for (size_t i = 0; i < chunks; i++) {
-        if (job.chunk_max[i] != job.chunk_max[i]) {
-            code = rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
-            goto out;
-        }
-        max = RK_MAX(max, job.chunk_max[i]);
-    }
-    job.scale = max / 127;
-    distance = typical_distance(index, skip);
-    if (!(job.scale > 0 && isfinite(job.scale) && isfinite(1 / job.scale) &&
-          (double)job.scale * 0.8165 < ERROR_MAX * (double)distance)) {
-        goto out; /* walk on the vectors */
-    }
-    job.out = rk__alloc_huge(space->rows * job.stride);
-    if (!job.out) {
-        code = rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for %zu rows of %zu bytes",
-                       space->rows, job.stride);
-        goto out;
-    }
-    rk__parallel_run(options->parallel, chunks, encode_chunk, &job);
-    for (size_t i = 0; i < chunks; i++) {
-        if (job.chunk_max[i] != job.chunk_max[i]) {
-            code = rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
-            goto out;
-        }
-    }
-    graph->owned[3] = job.out;
-    graph->owned[4] = job.mean;
-    graph->codes = (rk__hnsw_codes){.data = job.out,
-                                    .stride = job.stride,
-                                    .n = job.stride,
-                                    .rotation = job.rotation,
-                                    .mean = job.mean,
-                                    .scale = job.scale,
-                                    .complete = rk_bitset_count(skip) == 0};
-    job.out = NULL;
-    job.mean = NULL;
-out:
-    if (!graph->codes.data) {
-        rk__index_release(index, space->rows * job.stride + space->dim * sizeof(float));
+    bytes = space->rows * job.stride + space->dim * sizeof(float);
+    RK_RET(rk__index_reserve(index, bytes, "HNSW codes", err));
+    code = encode(&job, like, &good, err);
+    if (code == RK_OK && good) {
+        graph->owned[3] = job.out;
+        graph->owned[4] = job.mean;
+        graph->codes = (rk__hnsw_codes){.data = job.out,
+                                        .stride = job.stride,
+                                        .n = job.stride,
+                                        .rotation = job.rotation,
+                                        .mean = job.mean,
+                                        .scale = job.scale,
+                                        .complete = rk_bitset_count(skip) == 0};
+        job.out = NULL;
+        job.mean = NULL;
+    } else {
+        rk__index_release(index, bytes);
     }
     rk_free(job.out);
     rk_free(job.mean);
     rk_free(job.chunk_max);
     return code;
+}
+
+rk_code
+rk__hnsw_encode(rk_index *index, rk__hnsw *graph, const rk_build_options *options,
+                const rk_bitset *skip, rk_err *err)
+{
+    return encode_rows(index, graph, NULL, options, skip, err);
+}
+
+rk_code
+rk__hnsw_encode_like(rk_index *index, rk__hnsw *graph, const rk__hnsw_codes *like,
+                     const rk_build_options *options, const rk_bitset *skip, rk_err *err)
+{
+    return encode_rows(index, graph, like, options, skip, err);
 }
 
 /* The largest query component with which a distance to any code still fits 31 bits. */

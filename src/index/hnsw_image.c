@@ -220,6 +220,7 @@ rk__hnsw_free(rk_index *index)
 
 const rk__verbs rk__hnsw_verbs = {
     .build = rk__hnsw_build,
+    .merge = rk__hnsw_merge,
     .search = rk__hnsw_search,
     .sections = rk__hnsw_sections,
     .open = rk__hnsw_open,

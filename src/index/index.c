@@ -198,6 +198,78 @@ out:
     return code;
 }
 
+static size_t
+live_rows(const rk_merge_part *part)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < part->index->space.rows; i++) {
+        n += part->rows[i] != RK_NO_ROW;
+    }
+    return n;
+}
+
+/* The part that a merge of |rows| rows can begin with, NULL when there is none: it has half of
+ * them, and half of its own are still there. */
+static const rk_merge_part *
+part_to_keep(const rk_merge_part *parts, size_t n_parts, const rk_index *index)
+{
+    const rk_merge_part *best = NULL;
+    size_t most = 0;
+
+    for (size_t i = 0; i < n_parts; i++) {
+        const rk_index *part = parts[i].index;
+        if (part->kind != index->kind || part->space.metric != index->space.metric ||
+            part->vectors.type != index->vectors.type || part->vectors.dim != index->vectors.dim) {
+            continue;
+        }
+        size_t live = live_rows(&parts[i]);
+        if (live > most && live >= part->space.rows / 2 && live >= index->space.rows / 2) {
+            most = live;
+            best = &parts[i];
+        }
+    }
+    return best;
+}
+
+rk_code
+rk_index_merge(rk_index **out, rk_str index_type, const rk_vectors *vectors,
+               const rk_merge_part *parts, size_t n_parts, const rk_build_options *options,
+               rk_err *err)
+{
+    rk_index *index = NULL;
+    rk_code code = RK_OK;
+    rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, options->metric, vectors->rows);
+    const rk__verbs *verbs = rk__kind_verbs(kind);
+    const rk_merge_part *base;
+    bool merged = false;
+
+    *out = NULL;
+    if (!verbs || !verbs->merge) {
+        return RK_OK;
+    }
+    RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
+    index->automatic = !index_type.data || rk_str_is(index_type, "AUTOINDEX");
+    base = part_to_keep(parts, n_parts, index);
+    if (base) {
+        code = rk_index_verify(base->index, options->cancel, err);
+        if (code == RK_ECORRUPT) { /* whoever serves it will say so */
+            rk_err_clear(err);
+            code = RK_OK;
+            goto out;
+        }
+        RK_ERR(code);
+        RK_ERR(verbs->merge(index, base, options, &merged, err));
+    }
+    if (merged) {
+        *out = index;
+        index = NULL;
+    }
+out:
+    rk_index_free(index);
+    return code;
+}
+
 void
 rk_index_free(rk_index *index)
 {

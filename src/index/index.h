@@ -110,6 +110,23 @@ RK_MUST_CHECK rk_code rk_index_check_search(rk_str index_type, rk_params params,
 RK_MUST_CHECK rk_code rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
                                      const rk_build_options *options, rk_err *err);
 
+/* An index over some of the rows of a new one, and where its rows are there. */
+#define RK_NO_ROW UINT32_MAX
+typedef struct rk_merge_part {
+    const rk_index *index;
+    const uint32_t *rows; /* per row of the part: the row with the same bytes, RK_NO_ROW: deleted */
+} rk_merge_part;
+
+/*
+ * Builds an index as rk_index_build() does, out of others: the largest part is taken over, its
+ * deleted rows are taken out, rows it does not have are put in. |*out| NULL with RK_OK: that would
+ * not do or not pay (the kind cannot, no part has half of the rows, parameters differ, data became
+ * other data), build afresh. A part's index and its vectors are only read.
+ */
+RK_MUST_CHECK rk_code rk_index_merge(rk_index **out, rk_str index_type, const rk_vectors *vectors,
+                                     const rk_merge_part *parts, size_t n_parts,
+                                     const rk_build_options *options, rk_err *err);
+
 /*
  * Writes the index as bytes through |write|; opens it from a mapped image, checking header and
  * checksums. The image does not hold what FLAT borrows: |vectors| must be the same matrix as at

@@ -19,7 +19,7 @@
 #include "index/index.h"
 #include "index/kernel.h"
 
-#define RK__NO_ROW UINT32_MAX
+#define RK__NO_ROW RK_NO_ROW
 
 /* ---- scoring of dense rows ---- */
 
@@ -201,6 +201,10 @@ typedef enum rk__kind_id { /* on disk: never renumber */
 typedef struct rk__verbs {
     /* Fills index->impl; index->space is ready. */
     rk_code (*build)(rk_index *index, const rk_build_options *options, rk_err *err);
+    /* The same, beginning with what |base| is; NULL: the kind is always built afresh. |*merged|
+     * false, without an error: so must this one be. */
+    rk_code (*merge)(rk_index *index, const rk_merge_part *base, const rk_build_options *options,
+                     bool *merged, rk_err *err);
     rk_code (*search)(const rk_index *index, const rk__query *query,
                       const rk_search_options *options, rk__heap *heap, rk_err *err);
     /* |n| queries at once, 2 to RK__MANY, each with the answer that search gives it; NULL: the kind
