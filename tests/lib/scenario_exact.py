@@ -15,6 +15,7 @@ from redkite_server import wait_until
 from runner import LONG, case
 
 D = DataType
+HNSW = {"M": 16, "efConstruction": 200}
 DIMS = {D.FLOAT_VECTOR: 17, D.FLOAT16_VECTOR: 24, D.BFLOAT16_VECTOR: 31, D.INT8_VECTOR: 40, D.BINARY_VECTOR: 72,
         D.SPARSE_FLOAT_VECTOR: 60}
 EXACT_INDEX = {D.BINARY_VECTOR: "BIN_FLAT", D.SPARSE_FLOAT_VECTOR: "SPARSE_INVERTED_INDEX"}
@@ -202,7 +203,44 @@ def recall_case(index, kind, metric, build, search, floor):
     return case(run)
 
 
-HNSW = {"M": 16, "efConstruction": 200}
+@case
+def growing_rows_are_found_at_once(t):
+    """More rows than a chunk of a growing segment holds, no flush: searched right after each insert, by codes after a few."""
+    dim, step = 64, 1500
+    rng = np.random.default_rng(31)
+    data = vectors.make(D.FLOAT_VECTOR, 4 * step, dim, rng)
+    queries = vectors.make(D.FLOAT_VECTOR, 20, dim, rng)
+    for index, metric in (("HNSW", "L2"), ("AUTOINDEX", "COSINE"), ("HNSW", "IP"), ("FLAT", "L2")):
+        name = create(t, [("id", D.INT64, {"is_primary": True}), ("v", D.FLOAT_VECTOR, {"dim": dim}), ("n", D.INT64, {})],
+                      [("v", index, metric, HNSW if index == "HNSW" else {})])
+        floor = 1.0 if index == "FLAT" else 0.99
+        gone = set()
+        for round_ in range(4):
+            new = range(round_ * step, (round_ + 1) * step)
+            t.client.insert(name, [{"id": i, "v": data.sent[i], "n": i % 10} for i in new])
+            t.client.delete(name, ids=list(new)[::9])
+            gone.update(list(new)[::9])
+            for text, keep in (("", lambda i: True), ("n < 5", lambda i: i % 10 < 5), ("n == 3 and id > 900",
+                                                                                     lambda i: i % 10 == 3 and i > 900)):
+                keys = [i for i in range(new.stop) if i not in gone and keep(i)]
+                for limit in (1, 10, 700):
+                    found = t.client.search(name, data=queries.sent, filter=text, limit=limit,
+                                            search_params={"params": {"ef": 700}})
+                    total = 0.0
+                    for i, one in enumerate(found):
+                        hits = hits_of(one)
+                        assert len(hits) == min(limit, len(keys)), (index, metric, text, limit, len(hits))
+                        assert {k for k, _ in hits} <= set(keys), "a row that may not be found was"
+                        total += vectors.recall([k for k, _ in hits], metric, queries.values[i], keys, data.values[keys], limit)
+                        for key, score in hits[:20]:
+                            want = vectors.scores(metric, queries.values[i], data.values[key:key + 1])[0]
+                            assert abs(score - want) <= 1e-4 * max(1, abs(want)), (key, score, want)
+                    # one of 20 may miss its nearest
+                    least = floor - 0.04 * (limit == 1 and index != "FLAT")
+                    assert total / 20 >= least, "%s %s round %d, filter '%s', limit %d: recall %.4f" % (
+                        index, metric, round_, text, limit, total / 20)
+
+
 recall_case("HNSW", D.FLOAT_VECTOR, "L2", HNSW, {"ef": 200}, 0.95)
 recall_case("HNSW", D.FLOAT_VECTOR, "COSINE", HNSW, {"ef": 200}, 0.95)
 recall_case("HNSW", D.INT8_VECTOR, "IP", HNSW, {"ef": 200}, 0.95)
