@@ -93,6 +93,8 @@ _Static_assert(sizeof(rk__cluster_head) == 48 + 16 * RK__CLUSTER_LEVELS, "as on 
 #define RK__CLUSTER_RECORDS 2u
 #define RK__CLUSTER_AUTO    4u /* built as AUTOINDEX */
 
+typedef struct rk__cluster rk__cluster;
+
 typedef enum rk__cluster_part {
     RK__CLUSTER_MEAN,
     RK__CLUSTER_AXES_DATA,
@@ -110,7 +112,7 @@ typedef enum rk__cluster_part {
     RK__CLUSTER_PARTS
 } rk__cluster_part;
 
-typedef struct rk__cluster {
+struct rk__cluster {
     rk__cluster_head info;
     rk__cluster_space space;
     size_t block_bytes; /* codes, 32 add, 32 mul */
@@ -127,7 +129,8 @@ typedef struct rk__cluster {
     const uint16_t *list_of;
     void *owned[RK__CLUSTER_PARTS]; /* NULL when mapped */
     uint64_t bytes[RK__CLUSTER_PARTS];
-} rk__cluster;
+    float level_ns[RK__CLUSTER_LEVELS]; /* what a level costs, counted at build; 0: not known */
+};
 
 /* ---- cluster_space.c ---- */
 
@@ -239,14 +242,20 @@ rk_code rk__cluster_search(const rk_index *index, const rk__cluster *cluster,
 /* ---- cluster_build.c, cluster_tune.c, cluster_image.c ---- */
 
 rk_code rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err);
+/* Clusters of the rows of |index|, whose kind may be another; |automatic|: lists and records as
+ * AUTOINDEX has them. |*out| may be set after a failure too: rk__cluster_delete(). */
+RK_MUST_CHECK rk_code rk__cluster_make(rk_index *index, rk__cluster **out, bool automatic,
+                                       const rk_build_options *options, rk_err *err);
+void rk__cluster_delete(rk__cluster *cluster); /* NULL: nothing */
 RK_MUST_CHECK rk_code rk__cluster_tune(const rk_index *index, rk__cluster *cluster,
                                        const rk_build_options *options, rk_err *err);
 /* The effort for a wanted recall. */
 rk__cluster_effort rk__cluster_effort_of(const rk__cluster *cluster, float recall);
 /* Points the fields at the parts and derives sizes. */
 void rk__cluster_link(rk_index *index, rk__cluster *cluster, const void *const parts[]);
-void rk__cluster_sections(const rk_index *index, rk__sections *out);
-rk_code rk__cluster_open(rk_index *index, const rk__sections *sections, rk_err *err);
-void rk__cluster_free(rk_index *index);
+void rk__cluster_add_sections(const rk__cluster *cluster, rk__sections *out);
+/* As rk__cluster_make(), from an image. */
+RK_MUST_CHECK rk_code rk__cluster_read(rk_index *index, rk__cluster **out,
+                                       const rk__sections *sections, rk_err *err);
 
 #endif

@@ -292,12 +292,12 @@ out:
 }
 
 static uint32_t
-choose_nlist(const rk_index *index, const rk_build_options *options)
+choose_nlist(const rk_index *index, bool automatic, const rk_build_options *options)
 {
     size_t rows = index->space.rows;
     size_t nlist = 0;
 
-    if (index->automatic) {
+    if (automatic) {
         nlist = up((size_t)(2 * sqrt((double)rows)), RK__BITS_ROWS);
         nlist = RK_MIN(nlist, rows / LIST_ROWS);
     } else {
@@ -309,11 +309,11 @@ choose_nlist(const rk_index *index, const rk_build_options *options)
 
 /* Records are kept by AUTOINDEX, and when the user asks to refine with less than the vectors. */
 static bool
-wants_records(const rk_index *index, const rk_build_options *options)
+wants_records(const rk_index *index, bool automatic, const rk_build_options *options)
 {
     const char *word = NULL;
 
-    if (index->automatic) {
+    if (automatic) {
         return true;
     }
     if (!rk__build_bool(index->kind, options->params, "refine")) {
@@ -324,7 +324,8 @@ wants_records(const rk_index *index, const rk_build_options *options)
 }
 
 rk_code
-rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
+rk__cluster_make(rk_index *index, rk__cluster **out, bool automatic,
+                 const rk_build_options *options, rk_err *err)
 {
     rk__cluster *cluster = rk_alloc_zero(1, sizeof(*cluster));
     rk__cluster_centres centres = {0};
@@ -333,18 +334,18 @@ rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
     if (!cluster) {
         return rk_fail(err, RK_ENOMEM, "cluster build: no memory for its header");
     }
-    index->impl = cluster;
+    *out = cluster;
     cluster->rows = index->space.rows;
     RK_RET(rk__index_norms(index, err));
     RK_RET(rk__cluster_space_train(index, cluster, options, err));
-    cluster->info.nlist = choose_nlist(index, options);
+    cluster->info.nlist = choose_nlist(index, automatic, options);
     cluster->info.reduced = cluster->space.reduced;
     cluster->info.head = cluster->space.head;
     cluster->info.padded = cluster->space.padded;
     cluster->info.seed = cluster->space.seed;
     cluster->info.flags = (cluster->space.axes ? RK__CLUSTER_AXES : 0) |
-                          (wants_records(index, options) ? RK__CLUSTER_RECORDS : 0) |
-                          (index->automatic ? RK__CLUSTER_AUTO : 0);
+                          (wants_records(index, automatic, options) ? RK__CLUSTER_RECORDS : 0) |
+                          (automatic ? RK__CLUSTER_AUTO : 0);
     cluster->block_bytes = rk__cluster_codes_bytes(&cluster->space) + 64 * sizeof(float);
     RK_RET(rk__index_reserve(
         index,
@@ -361,5 +362,15 @@ rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
     RK_ERR(rk__cluster_tune(index, cluster, options, err));
 out:
     rk__cluster_centres_deinit(&centres);
+    return code;
+}
+
+rk_code
+rk__cluster_build(rk_index *index, const rk_build_options *options, rk_err *err)
+{
+    rk__cluster *cluster = NULL;
+    rk_code code = rk__cluster_make(index, &cluster, index->automatic, options, err);
+
+    index->impl = cluster;
     return code;
 }

@@ -77,17 +77,21 @@ part_at(const rk__cluster *cluster, size_t part)
 }
 
 void
-rk__cluster_sections(const rk_index *index, rk__sections *out)
+rk__cluster_add_sections(const rk__cluster *cluster, rk__sections *out)
 {
-    const rk__cluster *cluster = index->impl;
-
-    rk__norms_section(index, out);
     rk__sections_add(out, SECTION_HEAD, &cluster->info, sizeof(cluster->info));
     for (uint32_t i = 0; i < RK__CLUSTER_PARTS; i++) {
         if (cluster->bytes[i] > 0) {
             rk__sections_add(out, SECTION_PARTS + i, part_at(cluster, i), cluster->bytes[i]);
         }
     }
+}
+
+static void
+sections_of(const rk_index *index, rk__sections *out)
+{
+    rk__norms_section(index, out);
+    rk__cluster_add_sections(index->impl, out);
 }
 
 static bool
@@ -124,7 +128,7 @@ check_firsts(const rk__cluster *cluster, rk_err *err)
 }
 
 rk_code
-rk__cluster_open(rk_index *index, const rk__sections *sections, rk_err *err)
+rk__cluster_read(rk_index *index, rk__cluster **out, const rk__sections *sections, rk_err *err)
 {
     rk__cluster *cluster = rk_alloc_zero(1, sizeof(*cluster));
     const rk__space *space = &index->space;
@@ -135,8 +139,7 @@ rk__cluster_open(rk_index *index, const rk__sections *sections, rk_err *err)
     if (!cluster) {
         return rk_fail(err, RK_ENOMEM, "cluster image: no memory for its header");
     }
-    index->impl = cluster;
-    RK_RET(rk__norms_open(index, sections, err));
+    *out = cluster;
     RK_RET(rk__sections_get(sections, SECTION_HEAD, sizeof(cluster->info), &head, NULL, err));
     memcpy(&cluster->info, head, sizeof(cluster->info));
     if (!head_is_sound(&cluster->info, space)) {
@@ -164,11 +167,22 @@ rk__cluster_open(rk_index *index, const rk__sections *sections, rk_err *err)
     return check_firsts(cluster, err);
 }
 
-void
-rk__cluster_free(rk_index *index)
+static rk_code
+open_index(rk_index *index, const rk__sections *sections, rk_err *err)
 {
-    rk__cluster *cluster = index->impl;
+    rk__cluster *cluster = NULL;
+    rk_code code = rk__norms_open(index, sections, err);
 
+    if (code == RK_OK) {
+        code = rk__cluster_read(index, &cluster, sections, err);
+    }
+    index->impl = cluster;
+    return code;
+}
+
+void
+rk__cluster_delete(rk__cluster *cluster)
+{
     if (!cluster) {
         return;
     }
@@ -176,6 +190,12 @@ rk__cluster_free(rk_index *index)
         rk_free(cluster->owned[i]);
     }
     rk_free(cluster);
+}
+
+static void
+free_index(rk_index *index)
+{
+    rk__cluster_delete(index->impl);
 }
 
 static rk_code
@@ -188,7 +208,7 @@ search_index(const rk_index *index, const rk__query *query, const rk_search_opti
 const rk__verbs rk__cluster_verbs = {
     .build = rk__cluster_build,
     .search = search_index,
-    .sections = rk__cluster_sections,
-    .open = rk__cluster_open,
-    .free = rk__cluster_free,
+    .sections = sections_of,
+    .open = open_index,
+    .free = free_index,
 };

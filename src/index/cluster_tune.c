@@ -266,6 +266,7 @@ fill_table(rk__cluster *cluster, const tune_job *job)
                 if (sums[e].found[b] >= (recalls[l] + (1 - recalls[l]) * MARGIN) * wanted &&
                     sums[e].cost[b] < cheapest) {
                     cheapest = sums[e].cost[b];
+                    cluster->level_ns[l] = cheapest / RK_MAX(seen, 1.0f);
                     level->beta = betas[b];
                     level->epsilon = epsilons[e];
                     level->first = (uint32_t)(1.25f * sums[e].lists[b] / RK_MAX(seen, 1.0f)) + 8;

@@ -30,6 +30,7 @@
 #define RK__HNSW_EXPANDED   (UINT32_C(1) << 31)
 #define RK__HNSW_SLOTS      32u
 #define RK__VOUCHED         512u
+#define RK__RECALL_AUTO     0.97 /* what AUTOINDEX aims at when a search says nothing */
 
 typedef _Atomic(uint32_t) rk__link; /* relaxed: a reader may see a list half old, half new; every
                                        number in it is a node */
@@ -75,6 +76,27 @@ typedef struct rk__hnsw_blocks {
 #define RK__BLOCK_BITS  384u
 
 typedef struct rk__hnsw_scratch rk__hnsw_scratch;
+typedef struct rk__cluster rk__cluster;
+
+/*
+ * Which ef gives which recall: measured at the end of a build, kept in the image as it lies.
+ * Points rise in ef and in both recalls.
+ */
+#define RK__HNSW_POINTS 24u
+
+typedef struct rk__hnsw_point {
+    uint32_t ef;
+    float recall[2]; /* of the 10 and of the 100 nearest; the latter 0 where ef is under 100 */
+    uint32_t zero;
+} rk__hnsw_point;
+
+typedef struct rk__hnsw_curve {
+    uint32_t n; /* 0: not measured */
+    uint32_t zero[3];
+    float lists_ns[8]; /* what the clusters beside the graph cost at the recalls of their levels */
+    rk__hnsw_point points[RK__HNSW_POINTS];
+} rk__hnsw_curve;
+_Static_assert(sizeof(rk__hnsw_curve) == 48 + 16 * RK__HNSW_POINTS, "as on disk");
 
 typedef struct rk__hnsw {
     uint32_t M;
@@ -90,6 +112,9 @@ typedef struct rk__hnsw {
                        mapped */
     uint32_t
         image_head[6 + RK__HNSW_LEVELS_MAX]; /* header section of the image, see hnsw_image.c */
+    rk__hnsw_curve curve;
+    rk__cluster *lists; /* clusters of the same rows, for filtered searches; NULL: none */
+    bool automatic;     /* built as AUTOINDEX: a search that says nothing wants a recall, no ef */
     _Atomic(rk__hnsw_scratch *) slots[RK__HNSW_SLOTS]; /* idle scratch memory */
 } rk__hnsw;
 
@@ -300,6 +325,31 @@ void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
                           const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s);
 
+/* ---- hnsw_lists.c ---- */
+
+/* What follows when a graph is linked, however that came about: clusters beside it unless it has
+ * them, recall measured, the header of the image. */
+RK_MUST_CHECK rk_code rk__hnsw_finish(rk_index *index, const rk_build_options *options,
+                                      rk_err *err);
+/* Whether a search goes by the clusters, and then with which recall. */
+bool rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
+                       float *recall);
+/* Nanoseconds, about, of a search without a filter: a walk, and by clusters whose levels cost
+ * |level_ns|, counted; 0: not known. */
+double rk__hnsw_walk_ns(uint32_t dim, double ef);
+double rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall);
+rk_code rk__hnsw_build_all(rk_index *index, const rk_build_options *options, rk_err *err);
+rk_code rk__hnsw_merge_all(rk_index *index, const rk_merge_part *base,
+                           const rk_build_options *options, bool *merged, rk_err *err);
+
+/* ---- hnsw_tune.c ---- */
+
+RK_MUST_CHECK rk_code rk__hnsw_tune(rk_index *index, const rk_build_options *options, rk_err *err);
+/* The ef of a declared recall of the |k| nearest, and what recall an ef stands for. */
+uint32_t rk__hnsw_ef_for(const rk__hnsw_curve *curve, uint32_t k, float recall);
+float rk__hnsw_recall_of(const rk__hnsw_curve *curve, uint32_t k, uint32_t ef);
+bool rk__hnsw_curve_is_sound(const rk__hnsw_curve *curve);
+
 /* ---- hnsw_build.c, hnsw_merge.c, hnsw_search.c, hnsw_image.c ---- */
 
 rk_code rk__hnsw_build(rk_index *index, const rk_build_options *options, rk_err *err);
@@ -307,6 +357,12 @@ rk_code rk__hnsw_merge(rk_index *index, const rk_merge_part *base, const rk_buil
                        bool *merged, rk_err *err);
 rk_code rk__hnsw_search(const rk_index *index, const rk__query *query,
                         const rk_search_options *options, rk__heap *heap, rk_err *err);
+/* The ef that the options mean, by name, by recall or by default; at least |k|. */
+uint32_t rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k);
+/* One walk without a filter as if node |apart| were not there, for measuring. */
+rk_code rk__hnsw_search_apart(const rk_index *index, const rk__query *query,
+                              const rk_search_options *options, uint32_t ef, uint32_t apart,
+                              rk__heap *heap, rk_err *err);
 void rk__hnsw_seal(rk__hnsw *graph); /* fills image_head once the graph is done */
 void rk__hnsw_sections(const rk_index *index, rk__sections *out);
 rk_code rk__hnsw_open(rk_index *index, const rk__sections *sections, rk_err *err);

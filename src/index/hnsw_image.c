@@ -12,16 +12,22 @@
  *   16  chains, u32, rows
  *   17  blocks, rows * stride, see hnsw.h
  *   18  codes of a graph without blocks, i8, rows * (dim rounded up to 64)
+ *   19  which ef gives which recall, rk__hnsw_curve
+ *   30 and on: clusters of the same rows, see cluster_image.c
  *
  * Sizes follow from the header and are checked; numbers of nodes and rows inside the arrays are
  * checked where they are used. Section 14 held codes of vectors that were not rotated.
  */
+#include "index/cluster.h"
 #include "index/hnsw.h"
 
 #define FLAG_CODES    1u
 #define FLAG_CHAINS   2u
 #define FLAG_COMPLETE 4u
 #define FLAG_BLOCKS   8u
+#define FLAG_CURVE    16u
+#define FLAG_LISTS    32u
+#define FLAG_AUTO     64u
 
 void
 rk__hnsw_seal(rk__hnsw *graph)
@@ -33,7 +39,9 @@ rk__hnsw_seal(rk__hnsw *graph)
     head[2] = graph->n_levels;
     head[3] = graph->entry;
     head[4] = (graph->codes.data ? FLAG_CODES : 0) | (graph->chain ? FLAG_CHAINS : 0) |
-              (graph->codes.complete ? FLAG_COMPLETE : 0) | (graph->blocks.data ? FLAG_BLOCKS : 0);
+              (graph->codes.complete ? FLAG_COMPLETE : 0) | (graph->blocks.data ? FLAG_BLOCKS : 0) |
+              (graph->curve.n > 0 ? FLAG_CURVE : 0) | (graph->lists ? FLAG_LISTS : 0) |
+              (graph->automatic ? FLAG_AUTO : 0);
     memcpy(&head[5], &graph->codes.scale, sizeof(float));
     for (uint32_t l = 1; l <= RK__HNSW_LEVELS_MAX; l++) {
         head[5 + l] = graph->levels[l].nodes;
@@ -70,6 +78,12 @@ rk__hnsw_sections(const rk_index *index, rk__sections *out)
     }
     if (graph->chain) {
         rk__sections_add(out, 16, graph->chain, (uint64_t)rows * sizeof(uint32_t));
+    }
+    if (graph->curve.n > 0) {
+        rk__sections_add(out, 19, &graph->curve, sizeof(graph->curve));
+    }
+    if (graph->lists) {
+        rk__cluster_add_sections(graph->lists, out);
     }
 }
 
@@ -148,6 +162,30 @@ open_blocks(rk_index *index, rk__hnsw *graph, const rk__sections *sections, rk_e
     return RK_OK;
 }
 
+/* What lies beside the graph. Images of earlier builds have nothing. */
+static rk_code
+open_beside(rk_index *index, rk__hnsw *graph, const rk__sections *sections, uint32_t flags,
+            rk_err *err)
+{
+    const void *at = NULL;
+
+    graph->automatic = (flags & FLAG_AUTO) != 0;
+    if (flags & FLAG_CURVE) {
+        RK_RET(rk__sections_get(sections, 19, sizeof(graph->curve), &at, NULL, err));
+        memcpy(&graph->curve, at, sizeof(graph->curve));
+        if (!rk__hnsw_curve_is_sound(&graph->curve)) {
+            return rk_fail(err, RK_ECORRUPT,
+                           "HNSW image: the recall of its %u points does not rise with ef",
+                           graph->curve.n);
+        }
+    }
+    if ((flags & FLAG_LISTS) && index->space.type != RK_VEC_BINARY &&
+        index->space.type != RK_VEC_I8) {
+        return rk__cluster_read(index, &graph->lists, sections, err);
+    }
+    return RK_OK;
+}
+
 rk_code
 rk__hnsw_open(rk_index *index, const rk__sections *sections, rk_err *err)
 {
@@ -200,7 +238,7 @@ rk__hnsw_open(rk_index *index, const rk__sections *sections, rk_err *err)
         RK_RET(rk__sections_get(sections, 16, (uint64_t)rows * sizeof(uint32_t), &at, NULL, err));
         graph->chain = at;
     }
-    return RK_OK;
+    return open_beside(index, graph, sections, head[4], err);
 }
 
 void
@@ -212,6 +250,7 @@ rk__hnsw_free(rk_index *index)
         return;
     }
     rk__hnsw_scratch_free_all(graph);
+    rk__cluster_delete(graph->lists);
     for (size_t i = 0; i < RK_COUNT(graph->owned); i++) {
         rk_free(graph->owned[i]);
     }
@@ -219,8 +258,8 @@ rk__hnsw_free(rk_index *index)
 }
 
 const rk__verbs rk__hnsw_verbs = {
-    .build = rk__hnsw_build,
-    .merge = rk__hnsw_merge,
+    .build = rk__hnsw_build_all,
+    .merge = rk__hnsw_merge_all,
     .search = rk__hnsw_search,
     .sections = rk__hnsw_sections,
     .open = rk__hnsw_open,

@@ -14,6 +14,7 @@
  * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
  * rows. Scores are always those of the vectors, never of codes.
  */
+#include "index/cluster.h"
 #include "index/hnsw.h"
 
 #define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
@@ -29,14 +30,29 @@
 #define NEAR_TRIES  3u /* a block walk that found fewer than k is repeated, four times as wide */
 #define RANGE_TRIES 8u
 
-static uint32_t
-search_ef(const rk_search_options *options, uint32_t k)
+uint32_t
+rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
 {
-    uint32_t fallback =
-        options->range ? RANGE_EF : RK_MAX(k <= UINT32_MAX / 2 ? 2 * k : k, EF_DEFAULT);
-    int64_t ef = rk__param_int(options->params, "ef", fallback, 1, INT32_MAX);
+    int64_t ef = rk__param_int(options->params, "ef", 0, 0, INT32_MAX);
+    double recall = rk__param_float(options->params, "target_recall",
+                                    graph->automatic ? RK__RECALL_AUTO : -1, 0, 1);
 
+    if (ef > 0) {
+        return (uint32_t)RK_MAX(ef, (int64_t)k);
+    }
+    if (recall >= 0 && graph->curve.n > 0) {
+        ef = rk__hnsw_ef_for(&graph->curve, k, (float)recall);
+        return options->range ? RK_MAX((uint32_t)ef, RANGE_EF) : (uint32_t)ef;
+    }
+    ef = options->range ? RANGE_EF : RK_MAX(k <= INT32_MAX / 2 ? 2 * k : k, EF_DEFAULT);
     return (uint32_t)RK_MAX(ef, (int64_t)k);
+}
+
+/* One ef is to give one recall, whether distances are estimated or not. */
+static uint64_t
+pops_of(const rk__hnsw *graph, uint64_t ef, uint32_t k)
+{
+    return graph->blocks.data ? RK_MAX(ef + ef / ESTIMATE_COST, (uint64_t)k + SPARE_PLACES) : ef;
 }
 
 /* Candidates a walk must keep so that about as good an answer comes out among the passing rows. */
@@ -251,14 +267,15 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     const rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
     size_t passing = options->filter_count;
-    uint64_t ef = search_ef(options, heap->cap);
+    uint64_t ef = pops_of(graph, rk__hnsw_ef(graph, options, heap->cap), heap->cap);
     bool codes = graph->codes.data && graph->codes.complete;
-    unsigned tries_max = 1;
+    unsigned tries_max = graph->blocks.data ? NEAR_TRIES : 1;
     bool done = false;
+    float recall = 0;
 
-    if (graph->blocks.data) { /* one ef is to give one recall, whether distances are estimated */
-        ef = RK_MAX(ef + ef / ESTIMATE_COST, (uint64_t)heap->cap + SPARE_PLACES);
-        tries_max = NEAR_TRIES;
+    if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
+        rk__cluster_effort effort = rk__cluster_effort_of(graph->lists, recall);
+        return rk__cluster_run(index, graph->lists, query, options, &effort, heap, err);
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
@@ -273,5 +290,28 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     if (!done) {
         scan(index, query, options, heap);
     }
+    return RK_OK;
+}
+
+rk_code
+rk__hnsw_search_apart(const rk_index *index, const rk__query *query,
+                      const rk_search_options *options, uint32_t ef, uint32_t apart, rk__heap *heap,
+                      rk_err *err)
+{
+    rk__hnsw *graph = index->impl; /* only its scratch slots change */
+    uint64_t pops = RK_MIN(pops_of(graph, ef, heap->cap), (uint64_t)index->space.rows);
+    rk__hnsw_scratch *s = rk__hnsw_scratch_take(graph, &index->space, (uint32_t)pops);
+    rk__walker walker;
+
+    if (!s) {
+        return rk_fail(err, RK_ENOMEM, "HNSW search: no memory for %u candidates", (uint32_t)pops);
+    }
+    rk__walker_init(&walker, graph, &index->space);
+    heap->n = 0;
+    if (rk__walker_query(&walker, query, s)) {
+        (void)rk__visit(s, apart); /* a node that was visited is neither scored nor passed */
+        (void)search_near(index, query, options, &walker, (uint32_t)pops, (uint32_t)pops, s, heap);
+    }
+    rk__hnsw_scratch_give(graph, s);
     return RK_OK;
 }

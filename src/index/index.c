@@ -90,7 +90,7 @@ rk__index_norms(rk_index *index, rk_err *err)
 {
     size_t rows = index->space.rows;
 
-    if (index->space.metric != RK_METRIC_COSINE || rows == 0) {
+    if (index->space.metric != RK_METRIC_COSINE || rows == 0 || index->own_norms) {
         return RK_OK;
     }
     RK_RET(rk__index_reserve(index, rows * sizeof(float), "index norms", err));
@@ -191,6 +191,9 @@ rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
     RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
     index->automatic = !index_type.data || rk_str_is(index_type, "AUTOINDEX");
     RK_ERR(index->verbs->build(index, options, err));
+    if (index->automatic) {
+        RK_ERR(rk__auto_graph(index, options, err));
+    }
     *out = index;
     index = NULL;
 out:

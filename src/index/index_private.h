@@ -156,7 +156,7 @@ typedef struct rk__section {
     rk_code (*produce)(const rk_index *index, rk_write_fn write, void *user, rk_err *err);
 } rk__section;
 
-#define RK__SECTIONS_MAX 16
+#define RK__SECTIONS_MAX 32
 
 typedef struct rk__sections {
     rk__section items[RK__SECTIONS_MAX];
@@ -243,6 +243,10 @@ extern const rk__verbs rk__hnsw_codes_verbs; /* HNSW_SQ, HNSW_PQ, HNSW_PRQ */
 extern const rk__verbs rk__sparse_verbs;
 extern const rk__verbs rk__minhash_verbs;
 extern const rk__verbs rk__cluster_verbs;
+
+/* auto.c: builds a graph beside the clusters that AUTOINDEX has built, where it pays; the kind is
+ * then that of the graph. */
+RK_MUST_CHECK rk_code rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err);
 
 /* An index without a body yet; rk_index_free() undoes it. */
 RK_MUST_CHECK rk_code rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric,

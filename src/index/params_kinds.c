@@ -120,7 +120,7 @@ const rk__kind_spec rk__kind_table[] = {
      {{0}}},
     {"HNSW", RK__KIND_HNSW, T_DENSE | T_BIN, M_DENSE | M_BITS, true, false,
      {GRAPH},
-     {EF}},
+     {EF, TARGET_RECALL}},
     {"IVF_FLAT", RK__KIND_IVF_FLAT, T_FLOAT, M_DENSE, false, false,
      {NLIST},
      {NPROBE, EMPTY_MAX}},
