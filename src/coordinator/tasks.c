@@ -221,6 +221,31 @@ missing_index(rk_coordinator *co, rk__co_collection *c, size_t position, int64_t
     return NULL;
 }
 
+/* A merged segment's index may be made out of those of its inputs, which stay until it is taken in.
+ * Caller holds lock. */
+static rk_code
+add_inputs(const rk__co_collection *c, const rk__co_segment *s, pb_rk_BuildIndexTask *build,
+           rk_arena *arena)
+{
+    const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
+
+    build->inputs.data = RK_ARENA_ARRAY(arena, pb_rk_SegmentInfo *, info->compacted_from.n + 1);
+    if (!build->inputs.data) {
+        return RK_ENOMEM;
+    }
+    for (size_t i = 0; s->pending && i < info->compacted_from.n; i++) {
+        for (size_t k = 0; k < c->segments_len; k++) {
+            void *copy = NULL;
+            if (c->segments[k].id == info->compacted_from.data[i]) {
+                RK_RET(pb_copy(&pb_rk_SegmentInfo_desc, &copy, rk__co_seg_info(&c->segments[k]),
+                               arena));
+                build->inputs.data[build->inputs.n++] = copy;
+            }
+        }
+    }
+    return RK_OK;
+}
+
 static rk_code
 compose_build(const rk__co_collection *c, const rk__co_segment *s, const pb_rk_IndexInfo *index,
               int64_t task_id, pb_rk_TaskRequest *out, rk_arena *arena)
@@ -238,6 +263,7 @@ compose_build(const rk__co_collection *c, const rk__co_segment *s, const pb_rk_I
     out->build->segment = copies[0];
     out->build->collection = copies[1];
     out->build->index = copies[2];
+    RK_RET(add_inputs(c, s, out->build, arena));
     out->build->object = rk_arena_printf(arena, "c%lld/s%lld/i%lld", (long long)c->id,
                                          (long long)s->id, (long long)task_id);
     return out->build->object.data ? RK_OK : RK_ENOMEM;

@@ -201,6 +201,14 @@ out:
     return code;
 }
 
+bool
+rk_index_merges(rk_str index_type, rk_vector_type type, rk_metric metric, size_t rows)
+{
+    const rk__verbs *verbs = rk__kind_verbs(rk__kind_resolve(index_type, type, metric, rows));
+
+    return verbs && verbs->merge;
+}
+
 static size_t
 live_rows(const rk_merge_part *part)
 {

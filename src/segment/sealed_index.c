@@ -9,6 +9,7 @@
  * field is guarded by a short lock, under which it is read and referenced, or exchanged; a search
  * that has its reference finishes on the index it began with.
  */
+#include "base/log.h"
 #include "segment/segment_private.h"
 
 static rk_code
@@ -73,9 +74,93 @@ save_index(const rk_index *index, const char *object, const rk_segment_env *env,
     return rk_object_commit(sink.writer, err);
 }
 
+typedef struct part_list {
+    rk_merge_part *parts;
+    rk_segment_index **held;
+    uint32_t **maps;
+    size_t n;
+    uint64_t reserved_bytes;
+} part_list;
+
+static void
+parts_free(part_list *list, rk_mem *mem)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        rk_segment_index_unref(list->held[i]);
+        rk_free(list->maps[i]);
+    }
+    rk_free(list->parts);
+    rk_free(list->held);
+    rk_free(list->maps);
+    rk_mem_release(mem, list->reserved_bytes);
+}
+
+/* Adds what |input| has of the field. */
+static rk_code
+add_part(part_list *list, const rk_segment *seg, size_t position, const rk_segment *input,
+         rk_mem *mem, rk_err *err)
+{
+    int64_t field_id = seg->schema->fields[position].id;
+    const rk_index *index = NULL;
+    rk_segment_index *held = rk_segment_index_ref(input, field_id, &index);
+    uint32_t *map = NULL;
+    size_t own = 0;
+    rk_code code = RK_OK;
+
+    if (!held) {
+        return RK_OK;
+    }
+    uint64_t bytes = (uint64_t)input->sealed->rows * sizeof(*map);
+    RK_ERR(field_position(input, field_id, &own, err));
+    RK_ERR(rk_mem_reserve(mem, bytes, "rows of a merged segment", err));
+    list->reserved_bytes += bytes;
+    map = rk_alloc(RK_MAX(bytes, (uint64_t)1));
+    if (!map) {
+        RK_ERR(rk_fail(err, RK_ENOMEM, "no memory for the rows of segment %lld",
+                       (long long)input->ids.id));
+    }
+    RK_ERR(rk__row_map(input, own, seg, position, map, err));
+    list->parts[list->n] = (rk_merge_part){index, map};
+    list->maps[list->n] = map;
+    list->held[list->n++] = held;
+    held = NULL;
+    map = NULL;
+out:
+    rk_free(map);
+    rk_segment_index_unref(held);
+    return code;
+}
+
+/* What of the inputs can be used; an input that cannot be is not missed. */
+static void
+gather_parts(part_list *list, const rk_segment *seg, size_t position, rk_segment *const *inputs,
+             size_t inputs_len, rk_mem *mem)
+{
+    list->parts = rk_alloc_zero(inputs_len + 1, sizeof(*list->parts));
+    list->held = rk_alloc_zero(inputs_len + 1, sizeof(rk_segment_index *));
+    list->maps = rk_alloc_zero(inputs_len + 1, sizeof(uint32_t *));
+    for (size_t i = 0; list->parts && list->held && list->maps && i < inputs_len; i++) {
+        rk_err err = {0};
+        if (add_part(list, seg, position, inputs[i], mem, &err) != RK_OK) {
+            RK_LOG_D("segment", "event=part_left_aside segment=%lld error=\"%s\"",
+                     (long long)inputs[i]->ids.id, err.text);
+        }
+    }
+}
+
 rk_code
 rk_segment_build_index(const rk_segment *seg, int64_t field_id, rk_params params,
                        const char *object, const rk_segment_env *env, const _Atomic(bool) *cancel,
+                       _Atomic(uint64_t) *rows_done, uint64_t *size_bytes, rk_err *err)
+{
+    return rk_segment_merge_index(seg, NULL, 0, field_id, params, object, env, cancel, rows_done,
+                                  size_bytes, err);
+}
+
+rk_code
+rk_segment_merge_index(const rk_segment *seg, rk_segment *const *inputs, size_t inputs_len,
+                       int64_t field_id, rk_params params, const char *object,
+                       const rk_segment_env *env, const _Atomic(bool) *cancel,
                        _Atomic(uint64_t) *rows_done, uint64_t *size_bytes, rk_err *err)
 {
     rk_build_options options = {.params = params,
@@ -98,7 +183,21 @@ rk_segment_build_index(const rk_segment *seg, int64_t field_id, rk_params params
                             RK_STR_ARG(metric));
     }
     RK_RET(get_vectors(seg, position, &vectors, err));
-    RK_ERR(rk_index_build(&index, type, &vectors, &options, err));
+    if (inputs_len > 0 && rk_index_merges(type, vectors.type, options.metric, vectors.rows)) {
+        part_list list = {.n = 0};
+        gather_parts(&list, seg, position, inputs, inputs_len, env->mem);
+        if (list.n > 0) {
+            code = rk_index_merge(&index, type, &vectors, list.parts, list.n, &options, err);
+        }
+        parts_free(&list, env->mem);
+        RK_ERR(code);
+    }
+    if (!index) {
+        RK_ERR(rk_index_build(&index, type, &vectors, &options, err));
+    } else {
+        RK_LOG_I("segment", "event=index_merged segment=%lld rows=%zu", (long long)seg->ids.id,
+                 vectors.rows);
+    }
     RK_ERR(save_index(index, object, env, size_bytes, err));
 out:
     rk_index_free(index);

@@ -82,6 +82,14 @@ RK_MUST_CHECK rk_code rk_segment_build_index(const rk_segment *seg, int64_t fiel
                                              const rk_segment_env *env, const _Atomic(bool) *cancel,
                                              _Atomic(uint64_t) *rows_done, uint64_t *size_bytes,
                                              rk_err *err);
+/* The same, out of the indexes of |inputs|, the segments that |seg| was written from, where that is
+ * less work than building afresh. They are only read; what of them cannot be used is left aside. */
+RK_MUST_CHECK rk_code rk_segment_merge_index(const rk_segment *seg, rk_segment *const *inputs,
+                                             size_t inputs_len, int64_t field_id, rk_params params,
+                                             const char *object, const rk_segment_env *env,
+                                             const _Atomic(bool) *cancel,
+                                             _Atomic(uint64_t) *rows_done, uint64_t *size_bytes,
+                                             rk_err *err);
 /* Opens |file| and publishes it for searches that start later. */
 RK_MUST_CHECK rk_code rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file,
                                            const rk_segment_env *env, rk_err *err);

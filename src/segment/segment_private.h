@@ -181,6 +181,13 @@ rk_code rk__sealed_column_get(const rk_segment *seg, size_t field, rk_column *ou
 rk_pk rk__column_pk(const rk_column *column, size_t row);
 size_t rk__sealed_find(const rk_segment *seg, rk_pk pk, size_t rows, uint32_t *out, size_t max);
 
+/* row_map.c */
+/* Where the rows of |from| are in |to|, which was written from it: rows of one key, one time and
+ * the same bytes in the field at |position| (of |from|; |to_position| of |to|); RK_NO_ROW: not
+ * there. |out| has room for them. */
+rk_code rk__row_map(const rk_segment *from, size_t position, const rk_segment *to,
+                    size_t to_position, uint32_t *out, rk_err *err);
+
 /* sealed_index.c */
 rk_code rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file,
                               const rk_segment_env *env, rk_segment_index **out, rk_err *err);

@@ -82,6 +82,35 @@ discard_object(rk_data_node *node, rk_str name)
     rk_free(object);
 }
 
+/* The segments that a merged one was written from, with their files of this index, as far as they
+ * can be opened: a part that is missing costs time only. */
+static void
+open_inputs(task *t, rk_schema *schema, const rk_segment_env *env, rk_segment **out, size_t *n)
+{
+    const pb_rk_BuildIndexTask *build = t->request->build;
+
+    for (size_t i = 0; i < build->inputs.n; i++) {
+        pb_rk_SegmentInfo bare = *build->inputs.data[i];
+        pb_rk_IndexFile *file = NULL;
+        bool damaged = false;
+        rk_err err = {0};
+        for (size_t k = 0; k < bare.indexes.n && !file; k++) {
+            file = bare.indexes.data[k]->index_id == build->index->id ? bare.indexes.data[k] : NULL;
+        }
+        bare.indexes.data = &file;
+        bare.indexes.n = 1;
+        if (!file || bare.rows < build->segment->rows / 4) { /* too little to be worth opening */
+            continue;
+        }
+        if (rk_segment_open(&out[*n], &bare, schema, env, &damaged, &err) == RK_OK) {
+            ++*n;
+        } else {
+            RK_LOG_D("data", "event=input_left_aside segment=%lld error=\"%s\"", (long long)bare.id,
+                     err.text);
+        }
+    }
+}
+
 static rk_code
 build_index(task *t, rk_err *err)
 {
@@ -91,6 +120,8 @@ build_index(task *t, rk_err *err)
                                 .parallel = rk__dn_parallel_get(t->node->parallel)};
     rk_schema *schema = NULL;
     rk_segment *seg = NULL;
+    rk_segment **inputs = RK_ARENA_ARRAY(t->arena, rk_segment *, build->inputs.n + 1);
+    size_t inputs_len = 0;
     pb_rk_SegmentInfo bare;
     rk_param *params = NULL;
     char *object = NULL;
@@ -107,16 +138,17 @@ build_index(task *t, rk_err *err)
     RK_ERR(rk_segment_open(&seg, &bare, schema, &env, &damaged, err));
     params = RK_ARENA_ARRAY(t->arena, rk_param, build->index->params.n + 1);
     object = rk_strdup(build->object);
-    if (!params || !object) {
+    if (!params || !object || !inputs) {
         code = no_memory(err);
         goto out;
     }
+    open_inputs(t, schema, &env, inputs, &inputs_len);
     for (size_t i = 0; i < build->index->params.n; i++) {
         params[i] =
             (rk_param){build->index->params.data[i]->key, build->index->params.data[i]->value};
     }
     RK_ERR(RK_FAULT("index.before_build"));
-    RK_ERR(rk_segment_build_index(seg, build->index->field_id,
+    RK_ERR(rk_segment_merge_index(seg, inputs, inputs_len, build->index->field_id,
                                   (rk_params){params, build->index->params.n}, object, &env,
                                   &t->cancel, &t->rows_done, &size_bytes, err));
     code = RK_FAULT("index.after_build");
@@ -135,6 +167,9 @@ build_index(task *t, rk_err *err)
     t->built->params = build->index->params;
 out:
     rk_free(object);
+    for (size_t i = 0; i < inputs_len; i++) {
+        rk_segment_unref(inputs[i]);
+    }
     rk_segment_unref(seg);
     rk_schema_unref(schema);
     return code;

@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "segment/column_file.h"
+#include "segment/segment_private.h"
 #include "segment_testing.h"
 
 typedef struct fixture {
@@ -495,6 +496,147 @@ test_index_swaps(void **state)
     rk_segment_unref(r.seg);
 }
 
+/* ---- an index out of those of the inputs ---- */
+
+static void
+read_object(fixture *fx, const char *name, uint64_t size, rk_str *out)
+{
+    char *bytes = rk_arena_alloc(fx->arena, size);
+    rk_err err = {0};
+
+    assert_non_null(bytes);
+    assert_int_equal(rk_object_read(fx->store.objects, name, 0, bytes, size, &err), RK_OK);
+    *out = (rk_str){bytes, size};
+}
+
+static rk_segment *
+open_one(fixture *fx, const pb_rk_SegmentInfo *info)
+{
+    rk_segment *seg = NULL;
+    bool damaged;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_open(&seg, info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_false(damaged);
+    return seg;
+}
+
+/* Every row is found where it is, by the index at |object|. */
+static void
+check_merged_index(fixture *fx, rk_segment *seg, const char *object, uint64_t size_bytes)
+{
+    pb_rk_IndexFile file = {.index_id = 1,
+                            .field_id = 100 + ST_VECTOR,
+                            .object = rk_str_from(object),
+                            .size_bytes = size_bytes};
+    const rk_index *index;
+    rk_segment_stats stats;
+    rk_column c;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_set_index(seg, &file, &fx->store.env, &err), RK_OK);
+    rk_segment_index *held = rk_segment_index_ref(seg, file.field_id, &index);
+    rk_segment_get_stats(seg, &stats);
+    assert_int_equal(rk_segment_column(seg, 0, ST_VECTOR, stats.rows, &c, &err), RK_OK);
+    for (size_t row = 0; row < stats.rows; row++) {
+        rk_search_options options = {.k = 1, .arena = fx->arena};
+        rk_hit hit;
+        uint32_t n = 0;
+        assert_int_equal(rk_index_search(index, (const float *)c.data + row * ST_DIM, ST_DIM * 4,
+                                         &options, &hit, &n, &err),
+                         RK_OK);
+        assert_int_equal(n, 1);
+        assert_true(hit.score == 0);
+    }
+    rk_segment_index_unref(held);
+    rk_segment_drop_index(seg, file.field_id);
+}
+
+static void
+test_index_is_merged(void **state)
+{
+    fixture *fx = *state;
+    rk_param pairs[] = {{RK_STR("index_type"), RK_STR("HNSW")},
+                        {RK_STR("metric_type"), RK_STR("L2")}};
+    rk_params params = {pairs, RK_COUNT(pairs)};
+    pb_rk_IndexFile file = {
+        .index_id = 1, .field_id = 100 + ST_VECTOR, .object = RK_STR("c1/s7/i1")};
+    pb_rk_SegmentInfo infos[3] = {write_one(fx, 7)};
+    rk_segment *inputs[2];
+    rk_segment *growing = NULL;
+    st_row more[200];
+    int64_t keys[50];
+    uint64_t times[50];
+    uint64_t size_bytes[3] = {0};
+    rk_str images[3];
+    size_t hits = 0;
+    rk_err err = {0};
+
+    inputs[0] = open_one(fx, &infos[0]);
+    assert_int_equal(rk_segment_build_index(inputs[0], file.field_id, params, "c1/s7/i1",
+                                            &fx->store.env, NULL, NULL, &file.size_bytes, &err),
+                     RK_OK);
+    assert_int_equal(rk_segment_set_index(inputs[0], &file, &fx->store.env, &err), RK_OK);
+    for (size_t i = 0; i < RK_COUNT(more); i++) { /* every fourth is a newer row of a key */
+        more[i] = (st_row){i % 4 ? (int64_t)(700 + i) : (int64_t)i, 2};
+    }
+    assert_int_equal(rk_segment_new_growing(&growing, &(rk_segment_ids){2, 1, 2}, fx->schema,
+                                            fx->store.mem, &err),
+                     RK_OK);
+    assert_int_equal(rk_segment_append(growing,
+                                       st_rows(fx->schema, more, RK_COUNT(more), fx->arena),
+                                       ST_FIELDS, RK_COUNT(more), 80, &err),
+                     RK_OK);
+    assert_int_equal(rk_segment_write(&infos[1], &(rk_segment_ids){8, 1, 2}, &growing, 1, 90,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_OK);
+    inputs[1] = open_one(fx, &infos[1]);
+    for (size_t i = 0; i < RK_COUNT(keys); i++) {
+        keys[i] = (int64_t)(i * 4);
+        times[i] = 80;
+    }
+    assert_int_equal(rk_segment_delete(inputs[0],
+                                       st_ids(fx->schema, keys, RK_COUNT(keys), fx->arena), times,
+                                       RK_COUNT(keys), &hits, &err),
+                     RK_OK);
+    assert_int_equal(hits, RK_COUNT(keys));
+    assert_int_equal(rk_segment_write(&infos[2], &(rk_segment_ids){9, 1, 2}, inputs, 2, 100,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_OK);
+    assert_int_equal(infos[2].rows, 700 + 200 - 50);
+    rk_segment *seg = open_one(fx, &infos[2]);
+
+    uint32_t map[700];
+    assert_int_equal(rk__row_map(inputs[0], ST_VECTOR, seg, ST_VECTOR, map, &err), RK_OK);
+    for (size_t row = 0; row < 700; row++) {
+        bool gone = row < 200 && row % 4 == 0;
+        assert_true((map[row] == RK_NO_ROW) == gone);
+        if (!gone) {
+            assert_int_equal(rk_pk_cmp(rk_segment_pk(seg, map[row]), rk_segment_pk(inputs[0], row)),
+                             0);
+            assert_int_equal(rk_segment_row_ts(seg, map[row]), 50);
+        }
+    }
+
+    rk_segment *reversed[2] = {inputs[1], inputs[0]};
+    static const char *const objects[] = {"c1/s9/i1", "c1/s9/i2", "c1/s9/i3"};
+    for (size_t i = 0; i < 3; i++) { /* in any order of the inputs; and afresh */
+        assert_int_equal(rk_segment_merge_index(seg, i == 1 ? reversed : inputs, i == 2 ? 0 : 2,
+                                                file.field_id, params, objects[i], &fx->store.env,
+                                                NULL, NULL, &size_bytes[i], &err),
+                         RK_OK);
+        check_merged_index(fx, seg, objects[i], size_bytes[i]);
+        read_object(fx, objects[i], size_bytes[i], &images[i]);
+    }
+    assert_true(rk_str_eq(images[0], images[1]));
+    assert_false(rk_str_eq(images[0], images[2]));
+    rk_segment_unref(seg);
+    rk_segment_unref(inputs[0]);
+    rk_segment_unref(inputs[1]);
+    rk_segment_unref(growing);
+}
+
 /* ---- files of released versions ---- */
 
 static void
@@ -589,6 +731,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_index_paged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index_paged_codes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index_swaps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_is_merged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_golden, set_up, tear_down),
     };
     rk_kernels_init();

@@ -68,6 +68,32 @@ compaction_keeps_rows(bool far)
     roles_free(r);
 }
 
+/* What a merge joins to a larger, indexed segment goes into the graph that is there. */
+static void
+compaction_takes_graph_over(bool far)
+{
+    roles *r = roles_new(far);
+    pb_rk_CollectionInfo *c = rig_create(r, "grown");
+    rk_str tag;
+
+    rig_index_and_load(r, c);
+    rig_insert(r, c, 0, 4000, "a", false);
+    rig_flush(r, c);
+    rig_settle(r, c, 1);
+    rig_erase(r, c, 500, 300);
+    rig_insert(r, c, 4000, 1500, "b", false);
+    rig_flush(r, c);
+    rig_settle(r, c, 1);
+    assert_int_equal(rig_count(r, c, ""), 5200);
+    assert_int_equal(rig_nearest(r, c, 3333.1f, &tag), 3333);
+    assert_int_equal(rig_nearest(r, c, 5444.1f, &tag), 5444);
+    assert_int_equal(rig_nearest(r, c, 799.0f, &tag), 800);
+    rig_restart(r);
+    assert_int_equal(rig_count(r, c, ""), 5200);
+    assert_int_equal(rig_nearest(r, c, 4444.1f, &tag), 4444);
+    roles_free(r);
+}
+
 static void
 drop_frees_everything(bool far)
 {
@@ -279,6 +305,7 @@ exact_while_releasing(bool far)
 
 BOTH(write_read_flush_restart)
 BOTH(compaction_keeps_rows)
+BOTH(compaction_takes_graph_over)
 BOTH(drop_frees_everything)
 BOTH(release_and_load)
 BOTH(exact_while_flushing)
@@ -292,6 +319,8 @@ main(void)
         cmocka_unit_test(write_read_flush_restart_far),
         cmocka_unit_test(compaction_keeps_rows_near),
         cmocka_unit_test(compaction_keeps_rows_far),
+        cmocka_unit_test(compaction_takes_graph_over_near),
+        cmocka_unit_test(compaction_takes_graph_over_far),
         cmocka_unit_test(drop_frees_everything_near),
         cmocka_unit_test(drop_frees_everything_far),
         cmocka_unit_test(release_and_load_near),
