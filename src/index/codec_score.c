@@ -144,10 +144,7 @@ prefetch_codes(const rk__codec *codec, const uint8_t *codes, const uint32_t *at,
     size_t lines = RK_MIN(codec->code_bytes, (size_t)512);
 
     for (size_t i = from; at && i < n && i < from + 4; i++) {
-        const uint8_t *code = code_at(codec, codes, at, i);
-        for (size_t b = 0; b < lines; b += 64) {
-            __builtin_prefetch(code + b);
-        }
+        rk__fetch(code_at(codec, codes, at, i), lines);
     }
 }
 

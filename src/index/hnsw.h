@@ -182,6 +182,18 @@ void rk__walker_keys(const rk__walker *walker, const uint32_t *rows, size_t n, f
 /* The nearest node to the query at |level|, starting from |node|. */
 uint32_t rk__hnsw_descend(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node,
                           rk__hnsw_scratch *scratch);
+/* The same from the top to the ground in steps; each ends by asking for the codes that the next
+ * one needs. Start and step return false once the ground is reached. */
+typedef struct rk__descent {
+    uint32_t level;
+    uint32_t node;
+    uint32_t n; /* neighbours that wait in the scratch */
+    float best;
+} rk__descent;
+bool rk__descent_start(const rk__hnsw *graph, const rk__walker *walker, rk__hnsw_scratch *scratch,
+                       rk__descent *d);
+bool rk__descent_step(const rk__hnsw *graph, const rk__walker *walker, rk__hnsw_scratch *scratch,
+                      rk__descent *d);
 /* Fills scratch->pool (its cap is ef) with the nearest nodes, starting from the |n| entries. With
  * |filter| also scratch->results with the nearest nodes that pass themselves or have a chained row
  * that does. */
@@ -325,6 +337,32 @@ void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
                           const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s);
 
+/* What scores blocks. */
+typedef struct rk__block_query {
+    rk__bits_query bits;
+    rk__scan32_fn scan32;
+    rk__dist_fn dist; /* NULL: through code4, the query is too large for 8 bits */
+    rk__code4_fn code4;
+    const void *code;
+    float unit; /* of a code distance, in units of the estimates; negative for IP */
+} rk__block_query;
+
+/* rk__hnsw_walk_blocks() step by step, so that one thread takes several walks forward in turn: each
+ * step ends by asking for the block that the next one needs. |filter| and |pops| are set by the
+ * caller, the rest by start; a step that returns false was the last. */
+typedef struct rk__block_walk {
+    rk__block_query query;
+    const rk_bitset *filter;
+    uint32_t pops;
+    uint32_t at;
+    uint32_t node;
+} rk__block_walk;
+
+void rk__block_walk_start(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
+                          rk__hnsw_scratch *s, rk__block_walk *w);
+bool rk__block_walk_step(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s,
+                         rk__block_walk *w);
+
 /* ---- hnsw_lists.c ---- */
 
 /* What follows when a graph is linked, however that came about: clusters beside it unless it has
@@ -357,6 +395,29 @@ rk_code rk__hnsw_merge(rk_index *index, const rk_merge_part *base, const rk_buil
                        bool *merged, rk_err *err);
 rk_code rk__hnsw_search(const rk_index *index, const rk__query *query,
                         const rk_search_options *options, rk__heap *heap, rk_err *err);
+/* What a search needs that is a walk over blocks at its first try. */
+typedef struct rk__hnsw_plan {
+    uint32_t width;   /* candidates, all of which are popped */
+    uint32_t results; /* kept of them */
+    uint32_t passing; /* under a filter: estimates of passing nodes that are kept */
+} rk__hnsw_plan;
+/* False: it is something else. */
+bool rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint32_t k,
+                        rk__hnsw_plan *plan);
+/* How many of |n| found nodes are scored exactly for the |k| nearest. */
+uint32_t rk__hnsw_to_score(const rk__hnsw *graph, uint32_t k, uint32_t n);
+/* Scores found nodes [from, to) exactly, with the rows chained to them; returns how many lie beyond
+ * the radius of a range search. */
+uint32_t rk__hnsw_score(const rk_index *index, const rk__query *query,
+                        const rk_search_options *options, const rk__pool *found, uint32_t from,
+                        uint32_t to, rk__hnsw_scratch *s, rk__heap *heap);
+
+/* ---- hnsw_many.c ---- */
+
+rk_code rk__hnsw_search_many(const rk_index *index, const rk__query *queries, size_t n,
+                             const rk_search_options *options, rk__heap *heaps, rk_err *err);
+
+
 /* The ef that the options mean, by name, by recall or by default; at least |k|. */
 uint32_t rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k);
 /* One walk without a filter as if node |apart| were not there, for measuring. */

@@ -23,6 +23,7 @@
 
 #define CHUNK          1024u
 #define REST_AHEAD     8u    /* codes asked for in advance when candidates are scored */
+#define EARLY_BYTES    4096u /* the same while several walks take turns */
 #define PREFETCH_BYTES 2048u /* of a block asked for in advance; the rest is read in order */
 
 /* ---- layout ---- */
@@ -150,22 +151,14 @@ rk__hnsw_make_blocks(rk_index *index, const rk_build_options *options, rk_err *e
 
 /* ---- walking ---- */
 
-typedef struct block_query {
-    rk__bits_query bits;
-    rk__scan32_fn scan32;
-    rk__dist_fn dist; /* NULL: through code4, the query is too large for 8 bits */
-    rk__code4_fn code4;
-    const void *code;
-    float unit; /* of a code distance, in units of the estimates; negative for IP */
-} block_query;
-
-static block_query
+static rk__block_query
 query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
 {
     const rk__kernels *kernels = rk__kernels_get();
     const rk__hnsw_codes *codes = &graph->codes;
     bool ip = space->metric == RK_METRIC_IP;
-    block_query q = {.scan32 = kernels->scan32, .bits.lut = s->lut, .unit = ip ? -1.0f : 1.0f};
+    rk__block_query q = {
+        .scan32 = kernels->scan32_low, .bits.lut = s->lut, .unit = ip ? -1.0f : 1.0f};
     float inverse = 1.0f / codes->scale;
 
     for (size_t i = 0; i < codes->n; i++) {
@@ -192,7 +185,7 @@ query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
 }
 
 static inline float
-own_key(const block_query *q, const uint8_t *block, size_t n)
+own_key(const rk__block_query *q, const uint8_t *block, size_t n)
 {
     if (RK_LIKELY(q->dist)) {
         return q->dist(q->code, block, n) * q->unit;
@@ -204,14 +197,16 @@ own_key(const block_query *q, const uint8_t *block, size_t n)
     return (float)dist[0] * q->unit;
 }
 
+/* |early|: other walks take their turn before the block is read. */
 static inline void
-prefetch_block(const rk__hnsw_blocks *blocks, uint32_t node)
+prefetch_block(const rk__hnsw_blocks *blocks, uint32_t node, bool early)
 {
     const uint8_t *at = blocks->data + (size_t)(node & ~RK__HNSW_EXPANDED) * blocks->stride;
-    size_t lines = RK_MIN(blocks->stride, (size_t)PREFETCH_BYTES);
 
-    for (size_t i = 0; i < lines; i += 64) {
-        __builtin_prefetch(at + i);
+    if (early) {
+        rk__fetch_early(at, RK_MIN(blocks->stride, (size_t)EARLY_BYTES));
+    } else {
+        rk__fetch(at, RK_MIN(blocks->stride, (size_t)PREFETCH_BYTES));
     }
 }
 
@@ -246,7 +241,7 @@ worst_of(const rk__pool *pool)
 /* Estimates the neighbours of a popped node and puts the promising ones into the pool, and those
  * that pass the filter among the passing ones; returns the lowest place taken, or UINT32_MAX. */
 static uint32_t
-scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, float key,
+scan_block(const rk__hnsw *graph, const rk__block_query *q, const uint8_t *block, float key,
            size_t rows, const rk_bitset *filter, rk__hnsw_scratch *s)
 {
     const uint8_t *group = block + graph->codes.n;
@@ -283,9 +278,10 @@ scan_block(const rk__hnsw *graph, const block_query *q, const uint8_t *block, fl
 }
 
 /* The nearest candidate from place |*at| up to |end| that was not popped yet, its block asked for;
- * RK__NO_ROW when there is none. */
-static uint32_t
-take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, uint32_t *at)
+ * RK__NO_ROW when there is none. A walk that is |alone| asks for that of the one after it, too. */
+static inline uint32_t
+take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, bool alone,
+          uint32_t *at)
 {
     rk__cand *items = s->pool.items;
 
@@ -294,7 +290,13 @@ take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, uint
         if (!(node & RK__HNSW_EXPANDED)) {
             items[*at].node = node | RK__HNSW_EXPANDED;
             if (rk__visit(s, node)) {
-                prefetch_block(blocks, node);
+                prefetch_block(blocks, node, !alone);
+                for (uint32_t i = *at + 1; alone && i < s->pool.n && i < end; i++) {
+                    if (!(items[i].node & RK__HNSW_EXPANDED)) {
+                        prefetch_block(blocks, items[i].node, false);
+                        break;
+                    }
+                }
                 return node;
             }
         }
@@ -305,7 +307,8 @@ take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, uint
 /* Scores the candidates that were not popped by their own codes, which all can be asked for at
  * once. */
 static void
-score_rest(const rk__hnsw *graph, const block_query *q, const rk__pool *pool, rk__hnsw_scratch *s)
+score_rest(const rk__hnsw *graph, const rk__block_query *q, const rk__pool *pool,
+           rk__hnsw_scratch *s)
 {
     const rk__hnsw_blocks *blocks = &graph->blocks;
     uint32_t ahead = 0;
@@ -332,36 +335,78 @@ score_rest(const rk__hnsw *graph, const block_query *q, const rk__pool *pool, rk
     }
 }
 
-void
-rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
-                     const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s)
+static inline void
+walk_start(const rk__hnsw *graph, const rk__space *space, uint32_t entry, bool alone,
+           rk__hnsw_scratch *s, rk__block_walk *w)
 {
-    const rk__hnsw_blocks *blocks = &graph->blocks;
-    block_query q = query_of(graph, space, s);
     uint32_t at = 0;
 
+    w->query = query_of(graph, space, s);
     s->pool.n = 0;
     s->passing.n = 0;
     s->results.n = 0;
     memset(s->vouched, 0xff, sizeof(s->vouched));
-    if (filter) {
+    if (w->filter) {
         memset(s->vouched_passing, 0xff, sizeof(s->vouched_passing));
     }
     if (entry < space->rows) {
         (void)rk__pool_insert(&s->pool, 0, entry, &at);
     }
-    at = 0;
-    for (uint32_t node = take_next(blocks, s, pops, &at); node != RK__NO_ROW;
-         node = take_next(blocks, s, pops, &at)) {
-        const uint8_t *block = blocks->data + (size_t)node * blocks->stride;
-        float key = own_key(&q, block, graph->codes.n);
-        if (!filter || rk__hnsw_passes(graph, space->rows, filter, node)) {
-            uint32_t place = 0;
-            (void)rk__pool_insert(&s->results, key, node, &place);
-        }
-        uint32_t lowest = scan_block(graph, &q, block, key, space->rows, filter, s);
-        at = RK_MIN(at, lowest);
+    w->at = 0;
+    w->node = take_next(&graph->blocks, s, w->pops, alone, &w->at);
+}
+
+static inline void
+walk_step(const rk__hnsw *graph, const rk__space *space, bool alone, rk__hnsw_scratch *s,
+          rk__block_walk *w)
+{
+    const uint8_t *block = graph->blocks.data + (size_t)w->node * graph->blocks.stride;
+    float key = own_key(&w->query, block, graph->codes.n);
+
+    if (!w->filter || rk__hnsw_passes(graph, space->rows, w->filter, w->node)) {
+        uint32_t place = 0;
+        (void)rk__pool_insert(&s->results, key, w->node, &place);
     }
-    score_rest(graph, &q, filter ? &s->passing : &s->pool, s);
+    uint32_t lowest = scan_block(graph, &w->query, block, key, space->rows, w->filter, s);
+    w->at = RK_MIN(w->at, lowest);
+    w->node = take_next(&graph->blocks, s, w->pops, alone, &w->at);
+}
+
+static void
+walk_end(const rk__hnsw *graph, rk__hnsw_scratch *s, rk__block_walk *w)
+{
+    score_rest(graph, &w->query, w->filter ? &s->passing : &s->pool, s);
     rk__clear_visited(s);
+}
+
+void
+rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
+                     const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s)
+{
+    rk__block_walk w = {.filter = filter, .pops = pops};
+
+    walk_start(graph, space, entry, true, s, &w);
+    while (w.node != RK__NO_ROW) {
+        walk_step(graph, space, true, s, &w);
+    }
+    walk_end(graph, s, &w);
+}
+
+void
+rk__block_walk_start(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
+                     rk__hnsw_scratch *s, rk__block_walk *w)
+{
+    walk_start(graph, space, entry, false, s, w);
+}
+
+bool
+rk__block_walk_step(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s,
+                    rk__block_walk *w)
+{
+    if (w->node == RK__NO_ROW) {
+        walk_end(graph, s, w);
+        return false;
+    }
+    walk_step(graph, space, false, s, w);
+    return true;
 }

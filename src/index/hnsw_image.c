@@ -261,6 +261,7 @@ const rk__verbs rk__hnsw_verbs = {
     .build = rk__hnsw_build_all,
     .merge = rk__hnsw_merge_all,
     .search = rk__hnsw_search,
+    .search_many = rk__hnsw_search_many,
     .sections = rk__hnsw_sections,
     .open = rk__hnsw_open,
     .free = rk__hnsw_free,

@@ -81,11 +81,10 @@ scan(const rk_index *index, const rk__query *query, const rk_search_options *opt
     rk__scan(&index->space, query, 0, index->space.rows, 0, options->filter, &range, heap);
 }
 
-/* Scores the first |n| candidates exactly, with the rows chained to them; returns how many lie
- * beyond the radius of a range search. */
-static uint32_t
-score_candidates(const rk_index *index, const rk__query *query, const rk_search_options *options,
-                 const rk__pool *found, uint32_t n, rk__hnsw_scratch *s, rk__heap *heap)
+uint32_t
+rk__hnsw_score(const rk_index *index, const rk__query *query, const rk_search_options *options,
+               const rk__pool *found, uint32_t from, uint32_t to, rk__hnsw_scratch *s,
+               rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
     const rk__space *space = &index->space;
@@ -95,8 +94,8 @@ score_candidates(const rk_index *index, const rk__query *query, const rk_search_
     uint32_t beyond = 0;
 
     radius.has_lower = false;
-    for (uint32_t i = 0; i < n; i += width) {
-        uint32_t m = RK_MIN(n - i, width);
+    for (uint32_t i = from; i < to; i += width) {
+        uint32_t m = RK_MIN(to - i, width);
         for (uint32_t j = 0; j < m; j++) {
             s->rows_of[j] = found->items[i + j].node;
         }
@@ -122,8 +121,8 @@ score_candidates(const rk_index *index, const rk__query *query, const rk_search_
 
 /* How many of the walk's candidates are scored exactly: codes misplace a row by a few ranks only.
  */
-static uint32_t
-candidates_to_score(const rk__hnsw *graph, uint32_t k, uint32_t n)
+uint32_t
+rk__hnsw_to_score(const rk__hnsw *graph, uint32_t k, uint32_t n)
 {
     uint64_t want = graph->codes.data ? (uint64_t)k + k / 2 + 6 : (uint64_t)k;
 
@@ -164,9 +163,9 @@ search_near(const rk_index *index, const rk__query *query, const rk_search_optio
     const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
 
     walk(graph, walker, options->filter, pool_cap,
-         graph->blocks.data ? candidates_to_score(graph, heap->cap, ef) : ef, ef, s);
-    (void)score_candidates(index, query, options, found,
-                           candidates_to_score(graph, heap->cap, found->n), s, heap);
+         graph->blocks.data ? rk__hnsw_to_score(graph, heap->cap, ef) : ef, ef, s);
+    (void)rk__hnsw_score(index, query, options, found, 0,
+                         rk__hnsw_to_score(graph, heap->cap, found->n), s, heap);
     return heap->n == heap->cap;
 }
 
@@ -179,7 +178,7 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
 
     heap->n = 0;
     walk(graph, walker, options->filter, pool_cap, pool_cap, pool_cap, s);
-    uint32_t beyond = score_candidates(index, query, options, found, found->n, s, heap);
+    uint32_t beyond = rk__hnsw_score(index, query, options, found, 0, found->n, s, heap);
     /* Nodes popped on the way lie beyond as well, so blocks ask for more of them. */
     return found->n > 0 &&
            (heap->n == heap->cap || beyond > (graph->blocks.data ? found->n / 3 : 0u));
@@ -192,7 +191,7 @@ scan_codes(const rk_index *index, const rk__query *query, const rk_search_option
 {
     const rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
-    rk__heap best = {.cap = candidates_to_score(graph, heap->cap, UINT32_MAX)};
+    rk__heap best = {.cap = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX)};
     rk__range range = rk__range_of(index->space.metric, options);
     uint32_t width = RK_MIN(s->spare.cap, 32u);
     uint32_t n = 0;
@@ -260,6 +259,35 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
     return code;
 }
 
+/* Candidates of the first try. One ef is to give one recall, whether distances are estimated or
+ * not. */
+static uint64_t
+first_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
+{
+    return pops_of(graph, rk__hnsw_ef(graph, options, k), k);
+}
+
+bool
+rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint32_t k,
+                   rk__hnsw_plan *plan)
+{
+    const rk__hnsw *graph = index->impl;
+    size_t rows = index->space.rows;
+    uint64_t ef = first_ef(graph, options, k);
+    uint64_t width = walk_width(rows, options->filter_count, ef);
+
+    float recall = 0;
+
+    if (!graph->blocks.data || options->range || scan_is_cheaper(options->filter_count, width) ||
+        rk__hnsw_by_lists(index, options, k, &recall)) {
+        return false;
+    }
+    plan->width = (uint32_t)width;
+    plan->passing = (uint32_t)RK_MIN(ef, (uint64_t)rows);
+    plan->results = rk__hnsw_to_score(graph, k, plan->passing);
+    return true;
+}
+
 rk_code
 rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_options *options,
                 rk__heap *heap, rk_err *err)
@@ -267,7 +295,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     const rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
     size_t passing = options->filter_count;
-    uint64_t ef = pops_of(graph, rk__hnsw_ef(graph, options, heap->cap), heap->cap);
+    uint64_t ef = first_ef(graph, options, heap->cap);
     bool codes = graph->codes.data && graph->codes.complete;
     unsigned tries_max = graph->blocks.data ? NEAR_TRIES : 1;
     bool done = false;

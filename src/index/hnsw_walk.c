@@ -172,16 +172,6 @@ rk__walker_query(rk__walker *walker, const rk__query *query, rk__hnsw_scratch *s
     return isfinite(walker->space->self_ip(query->data, query->data, walker->space->dist_n));
 }
 
-static inline void
-prefetch_row(const char *at, size_t bytes)
-{
-    size_t lines = RK_MIN((bytes + 63) / 64, (size_t)LINES_AHEAD);
-
-    for (size_t i = 0; i < lines; i++) {
-        __builtin_prefetch(at + i * 64);
-    }
-}
-
 void
 rk__walker_keys(const rk__walker *walker, const uint32_t *rows, size_t n, float *keys)
 {
@@ -199,7 +189,8 @@ rk__walker_keys(const rk__walker *walker, const uint32_t *rows, size_t n, float 
             four[j] = codes->data + (size_t)rows[i + RK_MIN(j, m - 1)] * codes->stride;
         }
         for (size_t j = i + 4; j < n && j < i + 8; j++) {
-            prefetch_row((const char *)codes->data + (size_t)rows[j] * codes->stride, codes->n);
+            rk__fetch(codes->data + (size_t)rows[j] * codes->stride,
+                      RK_MIN(codes->n, (size_t)LINES_AHEAD * 64));
         }
         walker->code4(walker->code_query, four, codes->n, dist);
         for (size_t j = 0; j < m; j++) {
@@ -217,6 +208,45 @@ row_to_prefetch(const rk__walker *walker, uint32_t row)
 
 /* ---- walking ---- */
 
+/* The links of |node| at a level above the ground, |lines| of each code asked for. */
+static inline uint32_t
+neighbours(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node, size_t lines,
+           rk__hnsw_scratch *scratch)
+{
+    const rk__link *links = level->links + (size_t)node * level->stride;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < level->cap; i++) {
+        uint32_t next = rk__link_get(&links[i]);
+        if (next >= level->nodes) {
+            break;
+        }
+        uint32_t row = level->node_rows ? level->node_rows[next] : next;
+        if (row < walker->space->rows) {
+            const char *at = row_to_prefetch(walker, row);
+            for (size_t line = 0; line < lines; line++) {
+                __builtin_prefetch(at + line * 64);
+            }
+            scratch->nodes[n] = next;
+            scratch->rows_of[n++] = row;
+        }
+    }
+    return n;
+}
+
+static inline void
+nearest(const rk__walker *walker, uint32_t n, rk__hnsw_scratch *scratch, uint32_t *node,
+        float *best)
+{
+    rk__walker_keys(walker, scratch->rows_of, n, scratch->keys);
+    for (uint32_t i = 0; i < n; i++) {
+        if (scratch->keys[i] < *best) {
+            *best = scratch->keys[i];
+            *node = scratch->nodes[i];
+        }
+    }
+}
+
 uint32_t
 rk__hnsw_descend(const rk__walker *walker, const rk__hnsw_level *level, uint32_t node,
                  rk__hnsw_scratch *scratch)
@@ -230,30 +260,51 @@ rk__hnsw_descend(const rk__walker *walker, const rk__hnsw_level *level, uint32_t
     }
     rk__walker_keys(walker, &row, 1, &best);
     while (node != last) {
-        const rk__link *links = level->links + (size_t)node * level->stride;
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < level->cap; i++) {
-            uint32_t next = rk__link_get(&links[i]);
-            if (next >= level->nodes) {
-                break;
-            }
-            uint32_t next_row = level->node_rows ? level->node_rows[next] : next;
-            if (next_row < walker->space->rows) {
-                __builtin_prefetch(row_to_prefetch(walker, next_row));
-                scratch->nodes[n] = next;
-                scratch->rows_of[n++] = next_row;
-            }
-        }
-        rk__walker_keys(walker, scratch->rows_of, n, scratch->keys);
+        uint32_t n = neighbours(walker, level, node, 1, scratch);
         last = node;
-        for (uint32_t i = 0; i < n; i++) {
-            if (scratch->keys[i] < best) {
-                best = scratch->keys[i];
-                node = scratch->nodes[i];
-            }
-        }
+        nearest(walker, n, scratch, &node, &best);
     }
     return node;
+}
+
+static inline size_t
+lines_of(const rk__walker *walker)
+{
+    size_t bytes = walker->codes ? walker->codes->n : walker->space->row_bytes;
+
+    return RK_MIN((bytes + 63) / 64, (size_t)LINES_AHEAD);
+}
+
+bool
+rk__descent_start(const rk__hnsw *graph, const rk__walker *walker, rk__hnsw_scratch *scratch,
+                  rk__descent *d)
+{
+    const rk__hnsw_level *top = &graph->levels[graph->n_levels];
+
+    *d = (rk__descent){.level = graph->n_upper > 0 ? graph->n_levels : 0};
+    if (d->level == 0 || top->node_rows[0] >= walker->space->rows) {
+        return false;
+    }
+    rk__walker_keys(walker, &top->node_rows[0], 1, &d->best);
+    d->n = neighbours(walker, top, 0, lines_of(walker), scratch);
+    return true;
+}
+
+bool
+rk__descent_step(const rk__hnsw *graph, const rk__walker *walker, rk__hnsw_scratch *scratch,
+                 rk__descent *d)
+{
+    uint32_t last = d->node;
+
+    nearest(walker, d->n, scratch, &d->node, &d->best);
+    if (d->node == last) {
+        d->level--;
+        if (d->level == 0) {
+            return false;
+        }
+    }
+    d->n = neighbours(walker, &graph->levels[d->level], d->node, lines_of(walker), scratch);
+    return true;
 }
 
 /* The links of |node| not visited before, as nodes and rows; returns how many. */

@@ -21,6 +21,35 @@
 
 #define RK__NO_ROW RK_NO_ROW
 
+/*
+ * Asks for |size_bytes| bytes of memory, line by line. Use this where a function would do nothing
+ * else than ask: gcc takes a function of bare __builtin_prefetch() for one without effect and drops
+ * its calls; the empty statement keeps them.
+ */
+static inline void
+rk__fetch(const void *at, size_t size_bytes)
+{
+    const char *line = at;
+
+    __asm__ volatile("" : : "r"(at));
+    for (size_t i = 0; i < size_bytes; i += 64) {
+        __builtin_prefetch(line + i);
+    }
+}
+
+/* The same into the second level of the cache: for more than a dozen lines that are read a while
+ * later. The first level holds few requests at a time and drops what is too much. */
+static inline void
+rk__fetch_early(const void *at, size_t size_bytes)
+{
+    const char *line = at;
+
+    __asm__ volatile("" : : "r"(at));
+    for (size_t i = 0; i < size_bytes; i += 64) {
+        __builtin_prefetch(line + i, 0, 2);
+    }
+}
+
 /* ---- scoring of dense rows ---- */
 
 /* A matrix with everything needed to score a query against its rows. Immutable. */
