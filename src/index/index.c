@@ -7,7 +7,7 @@
  */
 #include <sys/mman.h>
 
-#include "index/index_private.h"
+#include "index/params.h"
 
 /* The engines of this build; a kind without one is refused by name. */
 /* clang-format off */
@@ -201,12 +201,26 @@ out:
     return code;
 }
 
+/* AUTOINDEX may have become a graph whatever the name resolves to. */
+static bool
+may_be_graph(rk_str index_type, rk_vector_type type)
+{
+    return rk__kind_is_auto(index_type) &&
+           (type == RK_VEC_F32 || type == RK_VEC_F16 || type == RK_VEC_BF16);
+}
+
 bool
 rk_index_merges(rk_str index_type, rk_vector_type type, rk_metric metric, size_t rows)
 {
     const rk__verbs *verbs = rk__kind_verbs(rk__kind_resolve(index_type, type, metric, rows));
 
-    return verbs && verbs->merge;
+    return verbs && (verbs->merge || may_be_graph(index_type, type));
+}
+
+bool
+rk_index_is_part(const rk_index *index)
+{
+    return index->verbs->merge != NULL;
 }
 
 static size_t
@@ -220,22 +234,23 @@ live_rows(const rk_merge_part *part)
     return n;
 }
 
-/* The part that a merge of |rows| rows can begin with, NULL when there is none: it has half of
- * them, and half of its own are still there. */
+/* The part that a merge can begin with, NULL when there is none: it has half of the rows, and half
+ * of its own are still there. */
 static const rk_merge_part *
-part_to_keep(const rk_merge_part *parts, size_t n_parts, const rk_index *index)
+part_to_keep(const rk_merge_part *parts, size_t n_parts, const rk_vectors *vectors,
+             rk_metric metric)
 {
     const rk_merge_part *best = NULL;
     size_t most = 0;
 
     for (size_t i = 0; i < n_parts; i++) {
         const rk_index *part = parts[i].index;
-        if (part->kind != index->kind || part->space.metric != index->space.metric ||
-            part->vectors.type != index->vectors.type || part->vectors.dim != index->vectors.dim) {
+        if (part->space.metric != metric || part->vectors.type != vectors->type ||
+            part->vectors.dim != vectors->dim) {
             continue;
         }
         size_t live = live_rows(&parts[i]);
-        if (live > most && live >= part->space.rows / 2 && live >= index->space.rows / 2) {
+        if (live > most && live >= part->space.rows / 2 && live >= vectors->rows / 2) {
             most = live;
             best = &parts[i];
         }
@@ -251,27 +266,24 @@ rk_index_merge(rk_index **out, rk_str index_type, const rk_vectors *vectors,
     rk_index *index = NULL;
     rk_code code = RK_OK;
     rk__kind_id kind = rk__kind_resolve(index_type, vectors->type, options->metric, vectors->rows);
-    const rk__verbs *verbs = rk__kind_verbs(kind);
-    const rk_merge_part *base;
+    const rk_merge_part *base = part_to_keep(parts, n_parts, vectors, options->metric);
     bool merged = false;
 
     *out = NULL;
-    if (!verbs || !verbs->merge) {
+    if (!base || !rk_index_is_part(base->index) ||
+        (base->index->kind != kind && !may_be_graph(index_type, vectors->type))) {
         return RK_OK;
     }
-    RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
-    index->automatic = !index_type.data || rk_str_is(index_type, "AUTOINDEX");
-    base = part_to_keep(parts, n_parts, index);
-    if (base) {
-        code = rk_index_verify(base->index, options->cancel, err);
-        if (code == RK_ECORRUPT) { /* whoever serves it will say so */
-            rk_err_clear(err);
-            code = RK_OK;
-            goto out;
-        }
-        RK_ERR(code);
-        RK_ERR(verbs->merge(index, base, options, &merged, err));
+    RK_ERR(rk__index_new(&index, base->index->kind, options->metric, vectors, options->mem, err));
+    index->automatic = rk__kind_is_auto(index_type);
+    code = rk_index_verify(base->index, options->cancel, err);
+    if (code == RK_ECORRUPT) { /* whoever serves it will say so */
+        rk_err_clear(err);
+        code = RK_OK;
+        goto out;
     }
+    RK_ERR(code);
+    RK_ERR(index->verbs->merge(index, base, options, &merged, err));
     if (merged) {
         *out = index;
         index = NULL;

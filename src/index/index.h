@@ -110,8 +110,10 @@ RK_MUST_CHECK rk_code rk_index_check_search(rk_str index_type, rk_params params,
 RK_MUST_CHECK rk_code rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
                                      const rk_build_options *options, rk_err *err);
 
-/* Whether rk_index_merge() does anything for such an index; false: it always says to build. */
+/* Whether rk_index_merge() may do anything for such an index; false: it always says to build. */
 bool rk_index_merges(rk_str index_type, rk_vector_type type, rk_metric metric, size_t rows);
+/* Whether it may begin with this one. */
+bool rk_index_is_part(const rk_index *index);
 
 /* An index over some of the rows of a new one, and where its rows are there. */
 #define RK_NO_ROW UINT32_MAX

@@ -107,7 +107,8 @@ add_part(part_list *list, const rk_segment *seg, size_t position, const rk_segme
     size_t own = 0;
     rk_code code = RK_OK;
 
-    if (!held) {
+    if (!held || !rk_index_is_part(index)) {
+        rk_segment_index_unref(held);
         return RK_OK;
     }
     uint64_t bytes = (uint64_t)input->sealed->rows * sizeof(*map);
@@ -188,6 +189,13 @@ rk_segment_merge_index(const rk_segment *seg, rk_segment *const *inputs, size_t 
         gather_parts(&list, seg, position, inputs, inputs_len, env->mem);
         if (list.n > 0) {
             code = rk_index_merge(&index, type, &vectors, list.parts, list.n, &options, err);
+        }
+        if (code == RK_ENOMEM) { /* a build needs less */
+            rk_err_clear(err);
+            code = RK_OK;
+            if (rows_done) {
+                atomic_store(rows_done, 0);
+            }
         }
         parts_free(&list, env->mem);
         RK_ERR(code);

@@ -498,6 +498,53 @@ test_refusals(void **state)
     rk_free(data);
 }
 
+/* What AUTOINDEX became stays: a graph is merged, clusters are built. */
+static void
+test_autoindex(void **state)
+{
+    enum { N = 2000, DIM = 24 };
+    float *data = testing_dense(RK_VEC_F32, DIM, UNIVERSE, 8, 45);
+    rk_vectors universe = {RK_VEC_F32, DIM, UNIVERSE, data, NULL};
+    uint32_t *ids = shuffled(UNIVERSE, 13);
+    rows before = rows_new(&universe, ids, N);
+    rows after = rows_new(&universe, ids + 200, N);
+    rk_param defaults[2] = {{RK_STR("M"), RK_STR("18")}, {RK_STR("efConstruction"), RK_STR("240")}};
+    rk_build_options options = options_of(RK_METRIC_L2, NULL);
+    rk_index *bases[2];
+    uint32_t *map = map_of(&before, &after);
+
+    RK_UNUSED(state);
+    options.params = (rk_params){defaults, 2};
+    assert_int_equal(rk_index_build(&bases[0], RK_STR("HNSW"), &before.v, &options, NULL), RK_OK);
+    options.params.n = 0;
+    assert_int_equal(rk_index_build(&bases[1], RK_STR("AUTOINDEX"), &before.v, &options, NULL),
+                     RK_OK);
+    assert_true(rk_index_is_part(bases[0]));
+    assert_true(rk_index_merges(RK_STR("AUTOINDEX"), RK_VEC_F32, RK_METRIC_L2, N));
+    assert_false(rk_index_merges(RK_STR("IVF_FLAT"), RK_VEC_F32, RK_METRIC_L2, N));
+    for (size_t i = 0; i < 2; i++) {
+        rk_merge_part part = {bases[i], map};
+        rk_index *merged = NULL;
+        rk_index_info info;
+        assert_int_equal(
+            rk_index_merge(&merged, RK_STR("AUTOINDEX"), &after.v, &part, 1, &options, NULL),
+            RK_OK);
+        assert_true((merged != NULL) == rk_index_is_part(bases[i]));
+        if (merged) {
+            rk_index_get_info(merged, &info);
+            assert_string_equal(info.kind, "HNSW");
+            assert_int_equal(info.rows, N);
+        }
+        rk_index_free(merged);
+        rk_index_free(bases[i]);
+    }
+    rk_free(map);
+    rows_free(&before);
+    rows_free(&after);
+    rk_free(ids);
+    rk_free(data);
+}
+
 /* ---- images, cancel, budget, memory, threads ---- */
 
 static rk_code
@@ -711,6 +758,7 @@ main(void)
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_equal_and_not_finite_rows),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_autoindex),
         cmocka_unit_test(test_image_as_part),
         cmocka_unit_test(test_cancel_budget_and_memory),
         cmocka_unit_test(test_parallel),
