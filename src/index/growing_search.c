@@ -158,9 +158,7 @@ fetch_record(const growing_search *s, uint32_t row)
     size_t len = RK_MIN(codes->rotation.padded / 2, 1024u);
 
     __builtin_prefetch(&codes->factors[at]);
-    for (size_t b = 0; b < len; b += 64) {
-        __builtin_prefetch(record + b);
-    }
+    rk__fetch(record, len);
 }
 
 /* Scores the rows that wait and are still worth it. */
