@@ -77,6 +77,17 @@ rk_growing_codes_free(rk_growing_codes *codes)
 
 /* ---- points ---- */
 
+/* out = a - b; all have a multiple of 64 components. */
+static void
+subtract(const float *restrict a, const float *restrict b, size_t n, float *restrict out)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        for (size_t j = i; j < i + 16; j++) {
+            out[j] = a[j] - b[j];
+        }
+    }
+}
+
 /* A row of a float type as f32, times |by|. */
 static void
 widen(rk_vector_type type, uint32_t dim, const void *row, float by, float *out)
@@ -86,7 +97,7 @@ widen(rk_vector_type type, uint32_t dim, const void *row, float by, float *out)
     } else {
         rk__row_to_f32(type, dim, row, out);
     }
-    for (size_t i = 0; i < dim; i++) {
+    for (size_t i = 0; by != 1.0f && i < dim; i++) {
         out[i] *= by;
     }
 }
@@ -103,8 +114,9 @@ rk__growing_point(const rk_growing_codes *codes, const rk__space *space, const v
         return false;
     }
     rk__rotate(&codes->rotation, wide, out);
-    for (size_t i = 0; i < codes->rotation.padded; i++) {
-        out[i] -= codes->origin[i];
+    if (codes->metric != RK_METRIC_IP) {
+        memcpy(wide, out, codes->rotation.padded * sizeof(*wide));
+        subtract(wide, codes->origin, codes->rotation.padded, out);
     }
     return true;
 }
@@ -195,8 +207,8 @@ rk_growing_codes_new(const rk_vectors *vectors, rk_metric metric, size_t rows,
 typedef struct coder {
     rk_growing_codes *codes;
     const rk__kernels *kernels;
-    float *wide;  /* dim */
-    float *point; /* padded, as all that follow */
+    float *wide; /* padded, as all that follow */
+    float *point;
     float *rest;  /* point - centre */
     float *level; /* rest, rounded to its levels */
     uint8_t *level_of;
@@ -248,7 +260,7 @@ to_levels(const float *x, size_t n, float step, float *rounded, uint8_t *levels)
 }
 
 static void
-pack(const uint8_t *levels, size_t n, uint8_t *record)
+pack(const uint8_t *restrict levels, size_t n, uint8_t *restrict record)
 {
     for (size_t i = 0; i < n; i += 64) {
         for (size_t j = 0; j < 32; j++) {
@@ -299,9 +311,7 @@ code_row(const coder *c, const rk__space *space, size_t row)
     float sums[4] = {NAN, 0, 0, 0};                  /* as rk__bits_sums_fn says */
 
     if (rk__growing_point(codes, space, vector, inv, c->wide, c->point)) {
-        for (size_t i = 0; i < padded; i++) {
-            c->rest[i] = c->point[i] - codes->centre[i];
-        }
+        subtract(c->point, codes->centre, padded, c->rest);
         c->kernels->bits_sums(c->point, codes->centre, padded, c->signs, sums);
     }
     if (!isfinite(sums[0] * 16)) {

@@ -46,8 +46,8 @@ struct rk_growing_codes {
     uint8_t *records;
 };
 
-/* A vector as it is coded, less the centre: |out| has padded components, |wide| dim. False: not
- * finite. */
+/* A vector as it is coded, less the centre: |out| has padded components, and so has the scratch
+ * |wide|. False: not finite. */
 bool rk__growing_point(const rk_growing_codes *codes, const rk__space *space, const void *vector,
                        float inv_norm, float *wide, float *out);
 
