@@ -4,7 +4,7 @@
 # Searches of rows that were inserted and not flushed: by codes (a collection with an index that is not exact) against exact search
 # (FLAT). First in process, one thread; then through gRPC, the server on one core and the load on another.
 #
-#   bench/growing/run.sh [--data "FILE..."] [--rows N] [--threads N] [--seconds N] [--record]
+#   bench/growing/run.sh [--data "FILE..."] [--rows N] [--threads N] [--seconds N] [--no-server] [--record]
 #
 # FILE is a data file of bench/ann; without it made data: 40,000 rows of 768 and 100,000 rows of 128 dimensions. --rows cuts what is
 # searched in process. RK_BENCH_WORK keeps the made data.
@@ -12,7 +12,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 . bench/common.sh
 
-given= rows=1000000000 threads=16 seconds=3 record=0
+given= rows=1000000000 threads=16 seconds=3 record=0 with_server=1
 command="bench/growing/run.sh $*"
 while [ $# -gt 0 ]; do
     case $1 in
@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2 ;;
     --seconds) seconds=$2 ;;
     --record) record=1; shift; continue ;;
+    --no-server) with_server=0; shift; continue ;;
     *) sed -n '3,11p' "$0" >&2; exit 2 ;;
     esac
     shift 2
@@ -50,7 +51,9 @@ load_core() { [ "$(nproc)" -lt 2 ] || echo taskset -c 1; }
 for data in $given; do
     printf '%s, in process, one thread:\n\n```\n' "$(basename "$data")" >>"$work/result"
     "$work/growing" "$data" "$rows" >>"$work/result"
-    printf '```\n\nThe same through gRPC, all rows, %s searches at once, k and recall as in the file:\n\n' "$threads" >>"$work/result"
+    printf '```\n\n' >>"$work/result"
+    [ $with_server = 1 ] || continue
+    printf 'The same through gRPC, all rows, %s searches at once, k and recall as in the file:\n\n' "$threads" >>"$work/result"
     for type in FLAT HNSW; do
         rm -rf "$work/data"
         export REDKITE_SEGMENT_GROWINGMAX=${REDKITE_SEGMENT_GROWINGMAX:-2048MiB} LOG_LEVEL=warn
