@@ -19,8 +19,11 @@
 
 #define ROWS_MIN    200000u /* clusters were faster on every set up to here */
 #define SAMPLE_ROWS 16384u
-#define GROWTH      0.15 /* steps grow with this power of the rows: measured, 0.05 to 0.3 */
-#define CLEARLY     0.8
+#define EASY        25.0 /* ef: for data that needs so few over the sample the steps grow little, */
+#define HARD        80.0 /* for data that needs so many they grow with GROWTH_HARD of the rows */
+#define GROWTH_EASY 0.08
+#define GROWTH_HARD 0.3
+#define CLEARLY     0.5
 
 /* A matrix of every so many rows of the index. */
 static rk_code
@@ -51,12 +54,16 @@ static double
 walks_cost(const rk_index *small, size_t rows)
 {
     const rk__hnsw *graph = small->impl;
-    double growth = pow((double)rows / SAMPLE_ROWS, GROWTH);
     double ns = 0;
 
     if (!graph->blocks.data || graph->curve.n == 0) {
-        return INFINITY;
+        return (double)INFINITY;
     }
+    double first = rk__hnsw_ef_for(&graph->curve, 10, (float)recalls[0]);
+    double hard = log(first / EASY) / log(HARD / EASY);
+    hard = RK_MAX(RK_MIN(hard, 1.0), 0.0);
+    double growth =
+        pow((double)rows / SAMPLE_ROWS, GROWTH_EASY + hard * (GROWTH_HARD - GROWTH_EASY));
     for (size_t i = 0; i < RK_COUNT(recalls); i++) {
         double ef = rk__hnsw_ef_for(&graph->curve, 10, (float)recalls[i]);
         ns += rk__hnsw_walk_ns(small->space.dim, ef * growth);
@@ -68,13 +75,13 @@ static rk_code
 measure_walks(const rk_index *index, const rk_build_options *options, double *ns, rk_err *err)
 {
     rk_build_options quiet = *options;
-    rk_vectors sample = {0};
+    rk_vectors sample = index->vectors;
     rk_index *small = NULL;
     rk_code code = RK_OK;
 
     quiet.rows_done = NULL;
     quiet.mem = NULL;
-    RK_RET(sample_rows(index, &sample, err));
+    RK_RET(sample_rows(index, &sample, err)); /* sets the data, or fails */
     RK_ERR(rk__index_new(&small, RK__KIND_HNSW, index->space.metric, &sample, NULL, err));
     small->automatic = true;
     RK_ERR(rk__hnsw_build(small, &quiet, err));
@@ -100,33 +107,33 @@ has_room(const rk_index *index)
     return true;
 }
 
-/* The index becomes one of the graph, which takes the clusters over. */
-static rk_code
-build_graph(rk_index *index, const rk_build_options *options, rk_err *err)
+rk_code
+rk__auto_take_graph(rk_index *index, const rk_build_options *options, rk_err *err)
 {
+    rk_build_options quiet = *options;
     rk__cluster *lists = index->impl;
     rk__hnsw *graph = NULL;
     rk_code code = RK_OK;
 
+    quiet.rows_done = NULL; /* the clusters have counted them */
     index->impl = NULL;
     index->kind = RK__KIND_HNSW;
     index->kind_name = rk__kind_name(index->kind);
     index->verbs = rk__kind_verbs(index->kind);
-    code = rk__hnsw_build(index, options, err);
+    code = rk__hnsw_build(index, &quiet, err);
     graph = index->impl;
     if (!graph) {
         rk__cluster_delete(lists);
         return code;
     }
     graph->lists = lists;
-    return code == RK_OK ? rk__hnsw_finish(index, options, err) : code;
+    return code == RK_OK ? rk__hnsw_finish(index, &quiet, err) : code;
 }
 
 rk_code
 rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err)
 {
     const rk__cluster *lists = index->impl;
-    rk_build_options quiet = *options;
     double by_lists = 0;
     double by_walk = 0;
 
@@ -140,6 +147,5 @@ rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err)
     if (!(by_walk < CLEARLY * by_lists)) {
         return RK_OK;
     }
-    quiet.rows_done = NULL; /* the clusters have counted them */
-    return build_graph(index, &quiet, err);
+    return rk__auto_take_graph(index, options, err);
 }

@@ -85,7 +85,7 @@ rk__hnsw_walk_ns(uint32_t dim, double ef)
     uint32_t padded = (dim + 63) / 64 * 64;
     rk__hnsw_blocks blocks = rk__hnsw_blocks_of(padded, RK__BITS_ROWS);
 
-    return 5000 + 25.0 * dim + 1.25 * ef * (300 + 0.13 * (double)blocks.stride);
+    return 3000 + 22.0 * dim + 1.25 * ef * (120 + 0.18 * (double)blocks.stride);
 }
 
 double
@@ -98,7 +98,7 @@ rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall
         i++;
     }
     if (!(level_ns[i] > 0)) {
-        return INFINITY; /* a recall that was not reached */
+        return (double)INFINITY; /* a recall that was not reached */
     }
     double above = recall - (double)levels[i].recall; /* past the last but one: all of the lists */
     double all = (double)lists->info.blocks * (8 + 0.09 * (double)lists->space.padded);

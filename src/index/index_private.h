@@ -276,6 +276,9 @@ extern const rk__verbs rk__cluster_verbs;
 /* auto.c: builds a graph beside the clusters that AUTOINDEX has built, where it pays; the kind is
  * then that of the graph. */
 RK_MUST_CHECK rk_code rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err);
+/* The same without asking: an index of clusters becomes one of a graph, which takes them over. */
+RK_MUST_CHECK rk_code rk__auto_take_graph(rk_index *index, const rk_build_options *options,
+                                          rk_err *err);
 
 /* An index without a body yet; rk_index_free() undoes it. */
 RK_MUST_CHECK rk_code rk__index_new(rk_index **out, rk__kind_id kind, rk_metric metric,

@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define ROWS 1200u
+#define ROWS 1400u
 #define DIM  16u
 
 typedef struct sample {
@@ -40,6 +40,8 @@ static sample samples[] = {
     {"SCANN", RK_VEC_F32, RK_METRIC_IP, {0}, {0}},
     {"HNSW_SQ", RK_VEC_F32, RK_METRIC_COSINE, {0}, {0}},
     {"HNSW_PRQ", RK_VEC_I8, RK_METRIC_L2, {0}, {0}},
+    {"IVF_RABITQ", RK_VEC_F32, RK_METRIC_L2, {0}, {0}},
+    {"AUTOINDEX", RK_VEC_F32, RK_METRIC_COSINE, {0}, {0}}, /* made a graph with clusters */
 };
 
 static uint8_t dense[ROWS * DIM * 4];
@@ -87,7 +89,10 @@ prepare(void)
         uint32_t dim = s->type == RK_VEC_SPARSE ? 0 : s->type == RK_VEC_BINARY ? DIM * 8 : DIM;
         s->vectors =
             (rk_vectors){s->type, dim, ROWS, s->type == RK_VEC_SPARSE ? sparse : dense, offsets};
+        bool automatic = strcmp(s->kind, "AUTOINDEX") == 0;
+        options.params.n = automatic ? 0 : RK_COUNT(params);
         if (rk_index_build(&index, rk_str_from(s->kind), &s->vectors, &options, NULL) != RK_OK ||
+            (automatic && rk__auto_take_graph(index, &options, NULL) != RK_OK) ||
             rk_index_save(index, append, &s->image, NULL) != RK_OK) {
             abort();
         }
@@ -136,7 +141,7 @@ search(const rk_index *index, const sample *s, bool range)
     memcpy(query, s->vectors.data, len);
     for (int filtered = 0; filtered < 2; filtered++) {
         rk_search_options options = {.k = 10,
-                                     .params = {&ef, 1},
+                                     .params = {&ef, filtered ? 0u : 1u},
                                      .arena = arena,
                                      .filter = filtered ? &filter : NULL,
                                      .filter_count = ROWS - ROWS / 5,

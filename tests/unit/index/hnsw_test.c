@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "index/cluster.h"
 #include "index/hnsw_nearest.h"
 #include "index/hnsw_tile.h"
 #include "index_testing.h"
@@ -646,6 +647,212 @@ test_wide_blocks_and_equal_lengths(void **state)
     rk_free(queries);
 }
 
+/* The share of the k nearest, as near as the k-th, that a search with |key|=|value| finds. */
+static double
+recall_with(const rk_index *index, const rk_vectors *v, rk_metric metric, const uint8_t *queries,
+            const rk_bitset *filter, const char *key, const char *value)
+{
+    rk_arena *arena = rk_arena_new(0);
+    rk__near *truth = rk_alloc(v->rows * sizeof(*truth));
+    size_t bytes = rk_vector_bytes(v->type, v->dim);
+    rk_param param = {rk_str_from(key), rk_str_from(value)};
+    uint32_t good = 0;
+
+    for (size_t q = 0; q < QUERIES; q++) {
+        rk_search_options options = {.k = K,
+                                     .params = {&param, *key ? 1u : 0u},
+                                     .filter = filter,
+                                     .filter_count = filter ? rk_bitset_count(filter) : v->rows,
+                                     .arena = arena};
+        rk_hit hits[K];
+        uint32_t n = 0;
+        size_t n_truth = testing_truth(v, metric, queries + q * bytes, bytes, filter, truth);
+        assert_true(n_truth >= K);
+        assert_int_equal(
+            rk_index_search(index, queries + q * bytes, bytes, &options, hits, &n, NULL), RK_OK);
+        assert_int_equal(n, K);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(!filter || rk_bitset_get(filter, hits[i].row));
+            float score = rk_metric_larger_is_nearer(metric) ? -hits[i].score : hits[i].score;
+            good += score <= truth[K - 1].key + 1e-4f * fabsf(truth[K - 1].key);
+        }
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+    rk_free(truth);
+    return (double)good / (QUERIES * K);
+}
+
+/* A declared recall is kept, by walk (int8, no clusters) and by what is cheaper; an ef that is
+ * named wins; the curve rises and is read the same way forth and back. */
+static void
+test_declared_recall(void **state)
+{
+    static const rk_vector_type types[] = {RK_VEC_F32, RK_VEC_I8, RK_VEC_F16};
+    static const char *const wanted[] = {"0.8", "0.95", "0.99"};
+
+    RK_UNUSED(state);
+    for (size_t t = 0; t < RK_COUNT(types); t++) {
+        void *data = testing_dense(types[t], 64, ROWS, 24, 31);
+        uint8_t *queries = testing_dense(types[t], 64, QUERIES, 24, 32);
+        rk_vectors v = {types[t], 64, ROWS, data, NULL};
+        rk_index *index = build(&v, RK_METRIC_L2, NULL);
+        const rk__hnsw *graph = index->impl;
+        rk_param both[2] = {{RK_STR("target_recall"), RK_STR("1")}, {RK_STR("ef"), RK_STR("17")}};
+        rk_search_options options = {.k = K, .params = {both, 2}, .filter_count = ROWS};
+
+        assert_true((graph->lists != NULL) == (types[t] != RK_VEC_I8));
+        assert_true(graph->curve.n > 4 && rk__hnsw_curve_is_sound(&graph->curve));
+        assert_int_equal(rk__hnsw_ef(graph, &options, K), 17);
+        for (size_t w = 0; w < RK_COUNT(wanted); w++) {
+            double want = 0;
+            assert_true(rk_str_to_f64(rk_str_from(wanted[w]), &want));
+            double got =
+                recall_with(index, &v, RK_METRIC_L2, queries, NULL, "target_recall", wanted[w]);
+            if (got < want - 0.04) {
+                fail_msg("type %d: recall %.3f, %s was declared", (int)types[t], got, wanted[w]);
+            }
+            for (uint32_t k = 1; k <= 1000; k *= 10) {
+                uint32_t ef = rk__hnsw_ef_for(&graph->curve, k, (float)want);
+                assert_true(ef >= k);
+                assert_true(ef == k ||
+                            rk__hnsw_recall_of(&graph->curve, k, ef) >= (float)want - 0.01f);
+            }
+        }
+        rk_index_free(index);
+        rk_free(data);
+        rk_free(queries);
+    }
+}
+
+/* Filters of every density and shape by the clusters, from an image too. */
+static void
+test_filters_by_clusters(void **state)
+{
+    static const double shares[] = {0.9, 0.5, 0.25};
+    void *data = testing_dense(RK_VEC_F32, 96, ROWS, 30, 33);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 96, QUERIES, 30, 34);
+    rk_vectors v = {RK_VEC_F32, 96, ROWS, data, NULL};
+    rk_index *index = build(&v, RK_METRIC_COSINE, NULL);
+    uint32_t by_lists = 0;
+
+    RK_UNUSED(state);
+    for (size_t s = 0; s < RK_COUNT(shares); s++) {
+        rk_bitset filter;
+        float recall = 0;
+        testing_filter(&filter, ROWS, shares[s], 60 + s);
+        rk_search_options options = {
+            .k = K, .filter = &filter, .filter_count = rk_bitset_count(&filter)};
+        by_lists += rk__hnsw_by_lists(index, &options, K, &recall);
+        assert_true(recall_with(index, &v, RK_METRIC_COSINE, queries, &filter, "ef", "96") >= 0.93);
+        rk_bitset_deinit(&filter);
+    }
+    assert_true(by_lists > 0);
+    rk_index_free(index);
+    rk_free(data);
+    rk_free(queries);
+}
+
+/* Clusters that become a graph and its clusters: kind, default effort, image, filter, memory. */
+static void
+test_automatic_graph(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 64, ROWS, 12, 35);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 64, QUERIES, 12, 36);
+    rk_vectors v = {RK_VEC_F32, 64, ROWS, data, NULL};
+    rk_mem *mem = rk_mem_new(NULL, "test", 0);
+    rk_build_options options = {.metric = RK_METRIC_COSINE, .mem = mem, .seed = 3};
+    rk_index *index = NULL;
+    rk_index *opened = NULL;
+    rk_index_info info;
+    rk_buf buf = {0};
+    rk_err err = {0};
+    rk_bitset filter;
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&index, RK_STR("AUTOINDEX"), &v, &options, &err), RK_OK);
+    rk_index_get_info(index, &info);
+    assert_string_equal(info.kind, "IVF_RABITQ"); /* so few rows */
+    assert_int_equal(rk__auto_take_graph(index, &options, &err), RK_OK);
+    rk_index_get_info(index, &info);
+    assert_string_equal(info.kind, "HNSW");
+    assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+    char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
+    assert_non_null(image);
+    memcpy(image, buf.data, buf.len);
+    assert_int_equal(rk_index_open(&opened, (rk_str){image, buf.len}, &v, NULL, &err), RK_OK);
+    assert_true(((const rk__hnsw *)opened->impl)->automatic);
+    assert_non_null(((const rk__hnsw *)opened->impl)->lists);
+    testing_filter(&filter, ROWS, 0.4, 61);
+    for (size_t i = 0; i < 2; i++) {
+        const rk_index *it = i == 0 ? index : opened;
+        assert_true(recall_with(it, &v, RK_METRIC_COSINE, queries, NULL, "", "") >= 0.93);
+        assert_true(recall_with(it, &v, RK_METRIC_COSINE, queries, &filter, "", "") >= 0.93);
+    }
+    rk_bitset_deinit(&filter);
+    rk_index_free(opened);
+    rk_index_free(index);
+    assert_true(rk_mem_used(mem) == 0);
+    rk_mem_free(mem);
+    rk_free(image);
+    rk_buf_deinit(&buf);
+    rk_free(data);
+    rk_free(queries);
+}
+
+/* Clusters are left out where the budget holds the graph alone. */
+static void
+test_budget_without_clusters(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 32, ROWS, 10, 37);
+    rk_vectors v = {RK_VEC_F32, 32, ROWS, data, NULL};
+    rk_mem *mem = rk_mem_new(NULL, "test", 30000000);
+    rk_build_options options = {
+        .metric = RK_METRIC_L2, .params = params_of("12", "100"), .mem = mem, .seed = 3};
+    rk_index *index = NULL;
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err), RK_OK);
+    assert_null(((const rk__hnsw *)index->impl)->lists);
+    assert_true(((const rk__hnsw *)index->impl)->curve.n > 0);
+    rk_index_free(index);
+    assert_true(rk_mem_used(mem) == 0);
+    rk_mem_free(mem);
+    rk_free(data);
+}
+
+/* Every allocation of what follows a graph fails once. */
+static void
+test_failing_allocations_beside(void **state)
+{
+    void *data = testing_dense(RK_VEC_F32, 16, 4200, 6, 38);
+    rk_vectors v = {RK_VEC_F32, 16, 4200, data, NULL};
+    rk_build_options options = {.metric = RK_METRIC_COSINE, .params = params_of("4", "20")};
+    rk_index *index = NULL;
+    rk_err err = {0};
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_index_build(&index, RK_STR("HNSW"), &v, &options, &err), RK_OK);
+    rk__hnsw *graph = index->impl;
+    for (int64_t at = 0;; at++) {
+        rk__cluster_delete(graph->lists);
+        graph->lists = NULL;
+        rk_alloc_fail_after(at);
+        rk_code code = rk__hnsw_finish(index, &options, &err);
+        rk_alloc_fail_after(-1);
+        if (code == RK_OK) {
+            break;
+        }
+        assert_int_equal(code, RK_ENOMEM);
+        at += at / 8;
+        assert_true(at < 100000);
+    }
+    assert_non_null(graph->lists);
+    rk_index_free(index);
+    rk_free(data);
+}
+
 int
 main(void)
 {
@@ -663,6 +870,11 @@ main(void)
         cmocka_unit_test(test_tile),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_wide_blocks_and_equal_lengths),
+        cmocka_unit_test(test_declared_recall),
+        cmocka_unit_test(test_filters_by_clusters),
+        cmocka_unit_test(test_automatic_graph),
+        cmocka_unit_test(test_budget_without_clusters),
+        cmocka_unit_test(test_failing_allocations_beside),
     };
 
     rk_kernels_init();
