@@ -12,6 +12,10 @@
  * exact search over the passing rows; a hit counts when it is as near as the k-th of those. The
  * program ends when a search returns a row that does not pass, or fewer than k while k pass.
  *
+ * Without percentages a grid from 0.1 to 100 is taken. The slowest and the least exact cell of each
+ * shape go to stderr at the end. ANN_SHAPES in the environment names the shapes, ANN_QUERIES the
+ * number of queries at most.
+ *
  * Filters are made before the clock starts and the searches of one cell run in a block, so that
  * making filters does not empty the caches between them; unfiltered searches take turns with them.
  */
@@ -20,7 +24,7 @@
 #include "ann.h"
 
 #define CELLS      256u
-#define SHARES_MAX 16u
+#define SHARES_MAX 24u
 
 typedef struct bed {
     const rk_index *index;
@@ -172,9 +176,14 @@ recall_of(const bed *b, const rk_bitset *masks, bool shared, const rk_hit *hits,
     return recall / b->queries;
 }
 
+typedef struct cell {
+    double recall;
+    double share; /* of the unfiltered speed */
+} cell;
+
 /* One cell: recall, queries per second, and the latter as a share of unfiltered searches that are
  * taken in turn with these. */
-static void
+static cell
 measure(const bed *b, const rk_bitset *masks, bool shared, const char *label)
 {
     rk_arena *arena = rk_arena_new(0);
@@ -201,12 +210,14 @@ measure(const bed *b, const rk_bitset *masks, bool shared, const char *label)
         rounds[side]++;
     }
     double qps = rounds[0] * b->queries / spent[0];
-    printf("%s %.4f %.0f %.2f\n", label, recall, qps, qps / (rounds[1] * b->queries / spent[1]));
+    double of_all = qps / (rounds[1] * b->queries / spent[1]);
+    printf("%s %.4f %.0f %.2f\n", label, recall, qps, of_all);
     fflush(stdout);
     free(counts);
     free(hits);
     free(found);
     rk_arena_free(arena);
+    return (cell){recall, of_all};
 }
 
 /* ---- filters ---- */
@@ -302,6 +313,15 @@ void
 ann_filter(char **argv, int argc)
 {
     static const char *const shapes[] = {"random", "clustered", "near", "far"};
+    static char *grid[] = {"0.1", "0.5", "1",  "2",  "3",  "5",  "10", "20",
+                           "30",  "50",  "70", "90", "95", "99", "100"};
+    const char *wanted = getenv("ANN_SHAPES");
+    const char *most = getenv("ANN_QUERIES");
+    char **percents = argc > 4 ? argv + 4 : grid;
+    int n_percents = argc > 4 ? argc - 4 : (int)RK_COUNT(grid);
+    cell slowest[4];
+    cell least[4];
+    int at[4][2] = {{0}};
     ann_data d = ann_load(argv[1]);
     rk_vectors v = ann_vectors(&d);
     rk_param params[ANN_PARAMS_MAX];
@@ -309,14 +329,14 @@ ann_filter(char **argv, int argc)
     uint32_t fit = 100000000u / d.rows;
     bed b = {.index = ann_open(argv[2], &v),
              .d = &d,
-             .queries = RK_MIN(d.queries, RK_MAX(RK_MIN(fit, 400u), 50u)),
+             .queries = RK_MIN(d.queries, RK_MAX(RK_MIN(fit, most ? ann_number(most) : 400u), 50u)),
              .setting = ann_setting(argv[3], params),
              .shares = shares};
     unsigned width = ann_threads();
     char label[128];
 
-    for (int i = 4; i < argc && b.n_shares < SHARES_MAX; i++) {
-        shares[b.n_shares] = strtod(argv[i], NULL) / 100;
+    for (int i = 0; i < n_percents && b.n_shares < SHARES_MAX; i++) {
+        shares[b.n_shares] = strtod(percents[i], NULL) / 100;
         if (!(shares[b.n_shares] > 0 && shares[b.n_shares] <= 1)) {
             ann_die("a share is above 0 and at most 100 percent");
         }
@@ -334,21 +354,43 @@ ann_filter(char **argv, int argc)
         }
     }
     ann_run_threads(&width, b.queries, distances_of, &b);
-    cells c = cells_make(&d);
+    cells parts = cells_make(&d);
     (void)snprintf(label, sizeof(label), "filter %s none 100", argv[0]);
-    measure(&b, NULL, true, label);
+    (void)measure(&b, NULL, true, label);
+    for (int shape = 0; shape < 4; shape++) {
+        slowest[shape] = (cell){2, INFINITY};
+        least[shape] = (cell){2, 0};
+    }
     for (uint32_t s = 0; s < b.n_shares; s++) {
         for (int shape = 0; shape < 4; shape++) {
+            if (wanted && !strstr(wanted, shapes[shape])) {
+                continue;
+            }
             if (shape == 0) {
                 mask_random(&b, shares[s]);
             } else if (shape == 1) {
-                mask_clustered(&b, &c, shares[s]);
+                mask_clustered(&b, &parts, shares[s]);
             } else {
                 mask_by_distance(&b, s, shape == 2);
             }
             (void)snprintf(label, sizeof(label), "filter %s %s %s", argv[0], shapes[shape],
-                           argv[4 + s]);
-            measure(&b, b.masks, shape < 2, label);
+                           percents[s]);
+            cell c = measure(&b, b.masks, shape < 2, label);
+            if (c.share < slowest[shape].share) {
+                slowest[shape] = c;
+                at[shape][0] = (int)s;
+            }
+            if (c.recall < least[shape].recall) {
+                least[shape] = c;
+                at[shape][1] = (int)s;
+            }
+        }
+    }
+    for (int shape = 0; shape < 4; shape++) {
+        if (slowest[shape].recall <= 1) {
+            (void)fprintf(stderr, "%s: slowest %.0f %% at %s %%, least recall %.3f at %s %%\n",
+                          shapes[shape], 100 * slowest[shape].share, percents[at[shape][0]],
+                          least[shape].recall, percents[at[shape][1]]);
         }
     }
 }

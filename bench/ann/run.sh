@@ -228,7 +228,7 @@ for file in "${files[@]}"; do
         for system in $taking_part; do
             setting=$("$ann" search "$system" "$file" "$folder/$system.index" $(sweep_of "$system") | awk '$3 >= 0.95 { print $2; exit }')
             if [ -n "$setting" ]; then
-                taskset -c "$core" "$ann" filter "$system" "$file" "$folder/$system.index" "$setting" 0.1 0.5 1 5 10 30 60 100 >"$folder/$system.filter"
+                taskset -c "$core" "$ann" filter "$system" "$file" "$folder/$system.index" "$setting" >"$folder/$system.filter"
                 python3 bench/ann/table.py filter "$name" "$setting" "$folder/$system.filter" >>"$work/result"
             else
                 echo "$name: $system: no setting reaches recall 0.95" >&2

@@ -23,6 +23,8 @@
 #include "index/bits.h"
 
 #define RK__CLUSTER_LEVELS 8u
+#define RK__CLUSTER_ENOUGH                                                                         \
+    0.96f /* recall that a search with a number of lists gets under filters */
 
 typedef struct rk__cluster_space {
     uint32_t dim;
@@ -61,6 +63,8 @@ typedef struct rk__cluster_effort {
     float epsilon;  /* rows whose estimate is within epsilon of its error of the k-th are refined */
     uint32_t first; /* lists looked up at first */
     uint32_t probes;          /* lists at most, unless too few rows pass */
+    uint32_t least;           /* under a filter: lists with a passing row at least */
+    float recall;             /* wanted; under a filter */
     rk__cluster_trace *trace; /* NULL: none */
 } rk__cluster_effort;
 
@@ -81,7 +85,7 @@ typedef struct rk__cluster_head {
     uint32_t head;
     uint32_t padded;
     uint32_t flags;
-    uint32_t zero;
+    float enough; /* beta that gives RK__CLUSTER_ENOUGH with much epsilon; 0: not known */
     uint64_t seed;
     float radius; /* root of the mean squared distance of a row to its centre */
     float slack;  /* error of a record's distance, as a share of the unit */
@@ -225,6 +229,10 @@ typedef struct rk__cluster_lists {
 /* The next |want| lists, about, nearest first when |ordered|; false: none are left, or no memory.
  */
 bool rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered);
+/* Keys of the |n| lists in |items| from the records of their centres. */
+void rk__cluster_lists_key(const rk__cluster_lists *lists, rk__cluster_item *items, uint32_t n);
+/* Rising keys, by bucket, from |from| to |to|. */
+void rk__cluster_lists_order(const rk__cluster_item *from, uint32_t n, rk__cluster_item *to);
 /* The smallest of |n| by est to the front, in no order: at least |k| of them if there are so many,
  * and not many more unless they are equal. Returns how many. */
 uint32_t rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k);

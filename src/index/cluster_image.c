@@ -104,7 +104,8 @@ head_is_sound(const rk__cluster_head *info, const rk__space *space)
            info->reduced <= space->dim && info->head >= 1 && info->head <= info->reduced &&
            (axes ? info->reduced % 4 == 0 : info->reduced == space->dim) &&
            info->padded % 64 == 0 && info->padded >= info->head && info->padded <= 32768 &&
-           isfinite(info->radius) && isfinite(info->slack) && info->radius >= 0 && info->slack >= 0;
+           isfinite(info->enough) && isfinite(info->radius) && isfinite(info->slack) &&
+           info->radius >= 0 && info->slack >= 0;
 }
 
 static rk_code

@@ -64,22 +64,21 @@ rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k)
     return high;
 }
 
-/* Keys of the lists in |items| from their records. */
-static void
-key_lists(const rk__cluster_lists *lists)
+void
+rk__cluster_lists_key(const rk__cluster_lists *lists, rk__cluster_item *items, uint32_t n)
 {
-    for (uint32_t i = 0; i < lists->n; i += BATCH) {
+    for (uint32_t i = 0; i < n; i += BATCH) {
         uint32_t at[BATCH] = {0};
         float score[BATCH];
-        uint32_t m = RK_MIN(lists->n - i, BATCH);
+        uint32_t m = RK_MIN(n - i, BATCH);
         for (uint32_t j = 0; j < m; j++) {
-            at[j] = lists->items[i + j].at;
+            at[j] = items[i + j].at;
         }
         rk__cluster_score(&lists->cluster->space, lists->query, lists->cluster->centre_records, at,
                           m, score);
         for (uint32_t j = 0; j < m; j++) {
-            lists->items[i + j].est = lists->base + score[j];
-            lists->items[i + j].key = lists->items[i + j].est;
+            items[i + j].est = lists->base + score[j];
+            items[i + j].key = items[i + j].est;
         }
     }
 }
@@ -92,9 +91,8 @@ bucket_of(float key, float low, float scale)
     return at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
 }
 
-/* Rising keys, by bucket, from |from| to |to|. */
-static void
-order_lists(const rk__cluster_item *from, uint32_t n, rk__cluster_item *to)
+void
+rk__cluster_lists_order(const rk__cluster_item *from, uint32_t n, rk__cluster_item *to)
 {
     uint32_t starts[BUCKETS + 1] = {0};
     float low = INFINITY;
@@ -196,9 +194,9 @@ rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
         }
     }
     lists->items = items;
-    key_lists(lists);
+    rk__cluster_lists_key(lists, items, lists->n);
     if (ordered) {
-        order_lists(items, lists->n, sorted);
+        rk__cluster_lists_order(items, lists->n, sorted);
         lists->items = sorted;
     }
     lists->given += lists->n;

@@ -53,6 +53,7 @@ rk__cluster_effort_of(const rk__cluster *cluster, float recall)
         .epsilon = from->epsilon + share * (to->epsilon - from->epsilon),
         .first = to->first,
         .probes = cluster->info.nlist,
+        .recall = recall,
     };
 }
 
@@ -273,6 +274,13 @@ fill_table(rk__cluster *cluster, const tune_job *job)
                     level->first = RK_MIN(level->first, cluster->info.nlist);
                 }
             }
+        }
+    }
+    cluster->info.enough = BETA_MOST;
+    for (uint32_t b = BETAS; b > 0; b--) {
+        float least = RK__CLUSTER_ENOUGH + (1 - RK__CLUSTER_ENOUGH) * MARGIN;
+        if (sums[EPSILONS - 1].found[b - 1] >= least * wanted) {
+            cluster->info.enough = betas[b - 1];
         }
     }
     cluster->info.slack = seen > 0 ? SLACK_SHARE * (float)sqrt(error / (double)seen) : 0;
