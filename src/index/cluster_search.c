@@ -27,12 +27,11 @@
 #define NEVER      RK__CLUSTER_NEVER
 #define BATCH      RK__CLUSTER_BATCH
 #define LOOK_LISTS 4u     /* visited before it is asked where the rows are that pass */
-#define THIN       0.035f /* of what ends probing more, per e-fold that passing rows are fewer */
-0.035f /* how much farther off lists are visited, per e-fold that passing rows are fewer */
-#define EXACT_ROWS 64u /* so few passing rows are scored on their vectors at once */
+#define THIN       0.035f /* of beta more, per e-fold that passing rows are fewer */
+#define EXACT_ROWS 64u    /* so few passing rows are scored on their vectors at once */
 
-    static void
-    scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
+static void
+scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 {
     const rk__cluster *c = s->cluster;
     rk__scan32_fn scan = rk__kernels_get()->scan32_low;
