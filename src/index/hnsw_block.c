@@ -23,7 +23,8 @@
 
 #define CHUNK          1024u
 #define REST_AHEAD     8u    /* codes asked for in advance when candidates are scored */
-#define EARLY_BYTES    4096u /* the same while several walks take turns */
+#define EARLY_BYTES    4096u /* the same where something else is done before it is read */
+#define NEXT_AHEAD     2u    /* blocks of the next candidates; nearly all are popped some time */
 #define PREFETCH_BYTES 2048u /* of a block asked for in advance; the rest is read in order */
 
 /* ---- layout ---- */
@@ -197,7 +198,7 @@ own_key(const rk__block_query *q, const uint8_t *block, size_t n)
     return (float)dist[0] * q->unit;
 }
 
-/* |early|: other walks take their turn before the block is read. */
+/* |early|: other blocks are scored before this one is read. */
 static inline void
 prefetch_block(const rk__hnsw_blocks *blocks, uint32_t node, bool early)
 {
@@ -278,7 +279,7 @@ scan_block(const rk__hnsw *graph, const rk__block_query *q, const uint8_t *block
 }
 
 /* The nearest candidate from place |*at| up to |end| that was not popped yet, its block asked for;
- * RK__NO_ROW when there is none. A walk that is |alone| asks for that of the one after it, too. */
+ * RK__NO_ROW when there is none. A walk that is |alone| asks for those of the next ones, too. */
 static inline uint32_t
 take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, bool alone,
           uint32_t *at)
@@ -291,10 +292,11 @@ take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, bool
             items[*at].node = node | RK__HNSW_EXPANDED;
             if (rk__visit(s, node)) {
                 prefetch_block(blocks, node, !alone);
-                for (uint32_t i = *at + 1; alone && i < s->pool.n && i < end; i++) {
+                uint32_t left = alone ? NEXT_AHEAD : 0;
+                for (uint32_t i = *at + 1; left > 0 && i < s->pool.n && i < end; i++) {
                     if (!(items[i].node & RK__HNSW_EXPANDED)) {
-                        prefetch_block(blocks, items[i].node, false);
-                        break;
+                        prefetch_block(blocks, items[i].node, true);
+                        left--;
                     }
                 }
                 return node;
