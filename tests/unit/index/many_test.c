@@ -230,6 +230,46 @@ test_defaults(void **state)
     }
 }
 
+/* Walks over blocks, several in turn, with and without a filter; some find fewer than k at first.
+ */
+static void
+test_walks(void **state)
+{
+    static const rk_metric metrics[] = {RK_METRIC_L2, RK_METRIC_IP, RK_METRIC_COSINE};
+    static const char *const efs[] = {"11", "24", "60"};
+    enum { MANY = 9000 };
+
+    RK_UNUSED(state);
+    for (size_t m = 0; m < RK_COUNT(metrics); m++) {
+        set s;
+        set_init(&s, RK_VEC_F32, 72, metrics[m], 70);
+        rk_free((void *)(uintptr_t)s.v.data);
+        s.v.data = testing_dense(RK_VEC_F32, 72, MANY, 8, 71);
+        s.v.rows = MANY;
+        build(&s, "HNSW");
+        for (size_t e = 0; e < RK_COUNT(efs); e++) {
+            rk_param ef = {RK_STR("ef"), rk_str_from(efs[e])};
+            for (size_t d = 0; d < 3; d++) {
+                static const double shares[] = {1.0, 0.8, 0.4};
+                rk_arena *arena = rk_arena_new(0);
+                rk_bitset filter;
+                testing_filter(&filter, MANY, shares[d], 7 + d);
+                rk_search_options o = {.k = K,
+                                       .params = {&ef, 1},
+                                       .filter = d == 0 ? NULL : &filter,
+                                       .filter_count = rk_bitset_count(&filter),
+                                       .arena = arena};
+                for (size_t i = 0; i < RK_COUNT(numbers); i++) {
+                    compare(&s, &o, numbers[i], MANY, "walks");
+                }
+                rk_bitset_deinit(&filter);
+                rk_arena_free(arena);
+            }
+        }
+        set_deinit(&s);
+    }
+}
+
 static void
 test_rows_without_an_index(void **state)
 {
@@ -397,6 +437,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kind),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_walks),
         cmocka_unit_test(test_rows_without_an_index),
         cmocka_unit_test(test_odd_queries),
         cmocka_unit_test(test_refusals),
