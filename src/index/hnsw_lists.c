@@ -14,9 +14,9 @@
 #include "index/hnsw.h"
 
 #define ROWS_MIN    4096u
-#define EXACT_ROWS  1024u /* so few are scored on their vectors faster than anything else */
-#define WALK_SHARE  0.7   /* where fewer pass, a walk loses recall where they lie together: */
-#define WALK_UNSURE 2.5   /* it must be that much cheaper */
+#define EXACT_BYTES ((size_t)96 << 10) /* so few are scored on their vectors faster than else */
+#define WALK_SHARE  0.7 /* where fewer pass, a walk loses recall where they lie together: */
+#define WALK_UNSURE 2.5 /* it must be that much cheaper */
 
 /* What clusters take at most, about, while they are built too. */
 static uint64_t
@@ -117,7 +117,8 @@ rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint3
     uint32_t ef = rk__hnsw_ef(graph, options, k);
     bool named = rk__param_int(options->params, "ef", 0, 0, INT32_MAX) > 0;
 
-    if (!graph->lists || graph->curve.n == 0 || options->filter_count <= EXACT_ROWS ||
+    if (!graph->lists || graph->curve.n == 0 ||
+        options->filter_count * (index->space.row_bytes + 64) <= EXACT_BYTES ||
         (!options->filter && (named || options->range))) {
         return false;
     }
