@@ -20,6 +20,10 @@ enum { /* sections; 2 to 6 are those of the first version */
        SECTION_RECORDS = 53,
        SECTION_ORDER = 54,
        SECTION_PLACES = 55,
+       SECTION_FINES = 56,
+       SECTION_STREAMS = 57,
+       SECTION_RARE_PLACES = 58,
+       SECTION_RARE_WEIGHTS = 59,
 };
 
 rk_code
@@ -62,7 +66,11 @@ static rk_code
 sparse_run(const rk_index *index, const rk__query *query, const rk_search_options *options,
            rk__heap *heap, rk_err *err)
 {
-    rk__sparse_search search = {.index = index, .s = index->impl, .options = options, .heap = heap};
+    rk__sparse_search search = {.index = index,
+                                .s = index->impl,
+                                .options = options,
+                                .heap = heap,
+                                .kernels = rk__sparse_kernels_get()};
     double drop = rk__param_float(options->params, "drop_ratio_search", 0, 0, 1);
     const rk__pair *pairs = NULL;
     size_t n = 0;
@@ -98,6 +106,11 @@ sparse_sections(const rk_index *index, rk__sections *out)
     rk__sections_add(out, SECTION_ORDER, s->order,
                      s->n_blocks * RK__SPARSE_BLOCK * sizeof(uint32_t));
     rk__sections_add(out, SECTION_PLACES, s->places, index->vectors.rows * sizeof(uint32_t));
+    rk__sections_add(out, SECTION_FINES, s->fines, (n + 1) * sizeof(rk__sparse_fine));
+    rk__sections_add(out, SECTION_STREAMS, s->streams, s->stream_bytes + RK__SPARSE_PAD);
+    rk__sections_add(out, SECTION_RARE_PLACES, s->rare_places,
+                     s->fines[n].first_rare * sizeof(uint32_t));
+    rk__sections_add(out, SECTION_RARE_WEIGHTS, s->rare_weights, s->fines[n].first_rare);
 }
 
 static rk_code
@@ -153,6 +166,40 @@ open_padded(const rk__sections *sections, uint32_t id, const uint8_t **out, uint
 }
 
 static rk_code
+open_fine(rk__sparse *s, const rk__sections *sections, rk_err *err)
+{
+    const void *at[3] = {NULL};
+    const rk__sparse_fine *f = NULL;
+
+    RK_RET(rk__sections_get(sections, SECTION_FINES, (s->n_terms + 1) * sizeof(*f), &at[0], NULL,
+                            err));
+    RK_RET(open_padded(sections, SECTION_STREAMS, &s->streams, &s->stream_bytes, err));
+    f = at[0];
+    for (size_t i = 0; i < s->n_terms; i++) {
+        uint64_t bytes = f[i + 1].first - f[i].first;
+        if (f[i + 1].first < f[i].first || f[i + 1].first_rare < f[i].first_rare ||
+            f[i].first % sizeof(uint64_t) != 0 ||
+            (bytes != 0 && bytes < s->n_patches * sizeof(uint64_t))) {
+            return rk_fail(err, RK_ECORRUPT, "sparse index: fine bounds of term %zu of %zu", i,
+                           s->n_terms);
+        }
+    }
+    uint64_t n_rare = f[s->n_terms].first_rare;
+    if (f[s->n_terms].first != s->stream_bytes || n_rare > UINT64_MAX / 64) {
+        return rk_fail(err, RK_ECORRUPT, "sparse index: fine bounds end at %llu of %llu bytes",
+                       (unsigned long long)f[s->n_terms].first,
+                       (unsigned long long)s->stream_bytes);
+    }
+    RK_RET(rk__sections_get(sections, SECTION_RARE_PLACES, n_rare * sizeof(uint32_t), &at[1], NULL,
+                            err));
+    RK_RET(rk__sections_get(sections, SECTION_RARE_WEIGHTS, n_rare, &at[2], NULL, err));
+    s->fines = f;
+    s->rare_places = at[1];
+    s->rare_weights = at[2];
+    return RK_OK;
+}
+
+static rk_code
 open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *err)
 {
     const void *at[4] = {NULL};
@@ -160,6 +207,7 @@ open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *er
 
     s->n_blocks = (rows + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
     s->n_groups = (s->n_blocks + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
+    s->n_patches = rk__sparse_patches(rows);
     RK_RET(rk__sections_get(sections, SECTION_TERMS, SIZE_MAX, &at[0], &bytes, err));
     s->terms = at[0];
     if (bytes < sizeof(*s->terms)) {
@@ -191,7 +239,7 @@ open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *er
     s->nodes = at[1];
     s->order = at[2];
     s->places = at[3];
-    return RK_OK;
+    return open_fine(s, sections, err);
 }
 
 static rk_code

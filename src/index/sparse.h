@@ -12,6 +12,13 @@
  *           (u8); of a node first all weights, then all counts
  *   record  which rows of the block have the term (u64), then their weights (u8) in row order
  *
+ * For searches under a filter there are bounds of 16 rows as well, a quarter of a block; 64
+ * quarters are a patch. A term that fewer than three rows of a patch have, on average, is rare: it
+ * has a list of places and weights. Of the others a stream that a search reads from end to end:
+ *
+ *   masks   one per patch: which of its quarters have the term (64 bits)
+ *   maxima  the largest weight of each of these quarters (u8); then zeros up to eight bytes
+ *
  * A weight is stored as the smallest q with q * scale >= weight, so that every sum of stored
  * weights is an upper bound of the score. What a bound lets through is scored from the row itself,
  * by the same additions in the same order as rk__sparse_ip(). Weights that are not above zero (not
@@ -28,9 +35,11 @@
 
 #include "index/index_private.h"
 
-#define RK__SPARSE_BLOCK  64u  /* rows of a block and blocks of a group */
-#define RK__SPARSE_PAD    128u /* bytes after records and entries that a kernel may read */
-#define RK__SPARSE_ARRAYS 6u
+#define RK__SPARSE_BLOCK   64u  /* rows of a block and blocks of a group */
+#define RK__SPARSE_PAD     128u /* bytes after records and entries that a kernel may read */
+#define RK__SPARSE_QUARTER 16u  /* rows of a quarter of a block */
+#define RK__SPARSE_PATCH   64u  /* quarters of a patch */
+#define RK__SPARSE_ARRAYS  10u
 
 typedef struct rk__sparse_node { /* on disk as it lies */
     uint64_t mask;               /* bit b: block b of the group has the term */
@@ -47,6 +56,21 @@ typedef struct rk__sparse_term { /* on disk as it lies */
     float scale;
 } rk__sparse_term;
 _Static_assert(sizeof(rk__sparse_term) == 24, "a term is 24 bytes on disk");
+
+typedef struct rk__sparse_fine { /* on disk as it lies; ends where that of the
+                                    next term begins */
+    uint64_t first;              /* byte of its stream, a multiple of eight; no bytes: rare */
+    uint64_t first_rare;
+} rk__sparse_fine;
+_Static_assert(sizeof(rk__sparse_fine) == 16, "fine bounds of a term are 16 bytes on disk");
+
+static inline size_t
+rk__sparse_patches(size_t rows)
+{
+    size_t each = (size_t)RK__SPARSE_QUARTER * RK__SPARSE_PATCH;
+
+    return (rows + each - 1) / each;
+}
 
 typedef struct rk__sparse {
     bool plain;
@@ -71,6 +95,12 @@ typedef struct rk__sparse {
     uint64_t record_bytes;
     size_t n_blocks;
     size_t n_groups;
+    const rk__sparse_fine *fines; /* n_terms and one that ends the last */
+    const uint8_t *streams;       /* stream_bytes, then RK__SPARSE_PAD; 8-byte aligned */
+    const uint32_t *rare_places;
+    const uint8_t *rare_weights;
+    uint64_t stream_bytes;
+    size_t n_patches;
 
     void *owned[RK__SPARSE_ARRAYS]; /* what a build allocated; NULL when mapped */
 } rk__sparse;
@@ -123,7 +153,7 @@ rk__sparse_pair(const rk_vectors *v, uint64_t at)
 /* The place of |index| among |n| ascending numbers that are |stride| bytes apart; SIZE_MAX when it
  * is not there. */
 size_t rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index);
-/* Where it would be if the numbers were spread evenly, at most n. */
+/* Where it would be if the numbers were spread evenly, less than n or 0. */
 size_t rk__sparse_guess(const void *first, size_t stride, size_t n, uint32_t index);
 
 /* ---- build ---- */
@@ -150,19 +180,36 @@ RK_MUST_CHECK rk_code rk__sparse_take(rk_index *index, rk__sparse *s, size_t slo
 
 /* ---- search ---- */
 
+#define RK__SPARSE_SEEN 32768u /* bits: which indexes a query may have, by index, modulo */
+#define RK__SPARSE_MET  32u
+#define RK__SPARSE_FEW                                                                             \
+    192u /* values of a query for which |few| tells enough                                         \
+          */
+
+typedef struct rk__sparse_kernels rk__sparse_kernels;
+
 /* A query made ready to score rows exactly: rk__sparse_ip() without the merge. */
 typedef struct rk__sparse_query {
     const rk__pair *pairs; /* ascending */
     size_t n;
-    uint64_t *seen; /* 32768 bits by index, modulo */
+    uint64_t *seen; /* RK__SPARSE_SEEN bits */
+    uint16_t *few;  /* 1024 bits by rk__sparse_few(), 64-byte aligned */
     uint32_t *keys; /* open addressing over cap places */
     float *values;
     size_t cap;
 } rk__sparse_query;
 
+/* Ten bits of an index. */
+static inline uint32_t
+rk__sparse_few(uint32_t index)
+{
+    return index * 0x9e3779b1u >> 22;
+}
+
 RK_MUST_CHECK rk_code rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs,
                                             size_t n, rk_arena *arena, rk_err *err);
-float rk__sparse_query_score(const rk__sparse_query *query, const uint8_t *row, size_t len);
+float rk__sparse_query_score(const rk__sparse_kernels *kernels, const rk__sparse_query *query,
+                             const uint8_t *row, size_t len);
 
 typedef struct rk__sparse_search {
     const rk_index *index;
@@ -171,7 +218,51 @@ typedef struct rk__sparse_search {
     rk__sparse_query query;
     rk__range range;
     rk__heap *heap;
+    const rk__sparse_kernels *kernels;
+    float floor; /* a score that the k-th is known to reach */
 } rk__sparse_search;
+
+/* A query over blocks in numbers of 16 bits, see sparse_search.c. */
+typedef struct rk__sparse_scale {
+    size_t n;    /* terms */
+    double unit; /* of a sum, for a score of 1 */
+} rk__sparse_scale;
+
+/* The least 16-bit sum that a score of |t| can have. */
+static inline uint16_t
+rk__sparse_limit(const rk__sparse_scale *scale, double t)
+{
+    double n = (double)scale->n;
+    double least = t * (1 - 1e-6 * (n + 2)) * scale->unit - n;
+
+    return (uint16_t)(least <= 0 ? 0 : least >= 65535 ? 65535 : least);
+}
+
+/* What the k-th best score is at least. */
+static inline float
+rk__sparse_threshold(const rk__sparse_search *search)
+{
+    float t = rk__heap_full(search->heap) ? -search->heap->items[0].key : 0.0f;
+
+    t = RK_MAX(t, search->floor);
+    return search->range.on ? RK_MAX(t, search->range.radius) : t;
+}
+
+/* A term of the query that occurs. */
+typedef struct rk__sparse_found {
+    size_t term;
+    double bound; /* weight * largest */
+    uint32_t factor;
+} rk__sparse_found;
+
+/* The terms of the query, by falling bound. */
+RK_MUST_CHECK rk_code rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
+                                            rk__sparse_scale *scale, rk_err *err);
+void rk__sparse_ask_for_row(const rk_vectors *vectors, uint32_t row);
+/* Under a filter that few rows pass, by fine bounds (sparse_fine.c). |*done| is
+ * false when too many rows would have to be scored: then the heap is empty and |search->floor|
+ * set. */
+RK_MUST_CHECK rk_code rk__sparse_search_fine(rk__sparse_search *search, bool *done, rk_err *err);
 
 RK_MUST_CHECK rk_code rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err);
 RK_MUST_CHECK rk_code rk__sparse_search_plain(rk__sparse_search *search, rk_err *err);
@@ -193,11 +284,11 @@ rk__sparse_score_row(const rk__sparse_search *search, size_t row)
     const rk_vectors *v = &search->index->vectors;
     uint64_t at = v->offsets[row];
 
-    return rk__sparse_query_score(&search->query, (const uint8_t *)v->data + at,
+    return rk__sparse_query_score(search->kernels, &search->query, (const uint8_t *)v->data + at,
                                   v->offsets[row + 1] - at);
 }
 
-/* ---- kernels (sparse_kernel.c) ---- */
+/* ---- kernels (sparse_kernel.c, sparse_kernel_simd.c) ---- */
 
 /* A term in the group at hand. */
 typedef struct rk__sparse_member {
@@ -213,7 +304,8 @@ typedef struct rk__sparse_run {
     uint32_t factor;
 } rk__sparse_run;
 
-typedef struct rk__sparse_kernels {
+struct rk__sparse_kernels {
+    const char *name;
     /* The records of |block|, one per member that has it, and asks for their bytes; |*bound| gets
      * the sum of the members' largest weights there, each times factor / 256, rounded down. Members
      * that point past |record_bytes| are left out. |runs| has room for n + 1. */
@@ -236,9 +328,27 @@ typedef struct rk__sparse_kernels {
     void (*bound)(const rk__sparse_node *nodes, size_t n, const uint8_t *entries,
                   uint64_t n_entries, size_t n_groups, uint32_t factor, uint16_t *sums,
                   uint64_t *any);
-} rk__sparse_kernels;
+    /* The same for a stream of fine bounds: |sums| has n_patches * 64 places.
+     * Stops at a patch whose maxima are not all there. */
+    void (*fine)(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
+                 uint32_t factor, uint16_t *sums, uint64_t *any);
+    /* Puts the sums into the order of the quarters after the last fine(), which
+     * may add in another; NULL: nothing to do. */
+    void (*settle)(uint16_t *sums, size_t n_patches);
+    /* Those of |n| pairs that the query may have, by number, ascending; n <= 256.
+     * |met| has room for n + RK__SPARSE_MET. */
+    size_t (*meet)(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met);
+};
 
 const rk__sparse_kernels *rk__sparse_kernels_get(void);
-extern const rk__sparse_kernels rk__sparse_kernels_scalar; /* the reference, for tests */
+/* The table of that name if this CPU can run it, or NULL. For tests. */
+const rk__sparse_kernels *rk__sparse_kernels_find(const char *name);
+extern const rk__sparse_kernels rk__sparse_kernels_scalar; /* the reference */
+#if defined(__x86_64__)
+extern const rk__sparse_kernels rk__sparse_kernels_avx2;
+extern const rk__sparse_kernels rk__sparse_kernels_avx512;
+#elif defined(__aarch64__)
+extern const rk__sparse_kernels rk__sparse_kernels_neon;
+#endif
 
 #endif

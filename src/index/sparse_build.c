@@ -10,7 +10,9 @@
 
 #include "index/sparse.h"
 
-#define GROUP_ROWS ((size_t)RK__SPARSE_BLOCK * RK__SPARSE_BLOCK)
+#define GROUP_ROWS     ((size_t)RK__SPARSE_BLOCK * RK__SPARSE_BLOCK)
+#define PATCH_ROWS     ((size_t)RK__SPARSE_QUARTER * RK__SPARSE_PATCH)
+#define RARE_PER_PATCH 3u /* postings; of fewer, a list is smaller and as fast */
 
 typedef struct posting {
     uint16_t place; /* within the group */
@@ -36,6 +38,8 @@ typedef struct builder {
     uint64_t *nodes;
     uint64_t *entries;
     uint64_t *bytes;
+    uint64_t *fine; /* maxima, or postings of a rare term */
+    size_t n_patches;
     uint64_t n_nodes;
     uint64_t n_entries;
     uint64_t n_bytes;
@@ -158,6 +162,12 @@ bucket(const builder *b, size_t i, size_t *n)
     return b->postings + from;
 }
 
+static bool
+is_rare(const builder *b, uint32_t id)
+{
+    return b->terms->counts[id] < (uint64_t)RARE_PER_PATCH * b->n_patches;
+}
+
 static void
 count_group(builder *b)
 {
@@ -166,11 +176,15 @@ count_group(builder *b)
         size_t n = 0;
         const posting *p = bucket(b, i, &n);
         uint64_t entries = 0;
+        uint64_t quarters = 0;
         for (size_t j = 0; j < n; j++) {
+            quarters +=
+                j == 0 || p[j].place / RK__SPARSE_QUARTER != p[j - 1].place / RK__SPARSE_QUARTER;
             entries += j == 0 || p[j].place / RK__SPARSE_BLOCK != p[j - 1].place / RK__SPARSE_BLOCK;
         }
         b->nodes[id]++;
         b->entries[id] += entries;
+        b->fine[id] += is_rare(b, id) ? n : quarters;
         b->bytes[id] += entries * sizeof(uint64_t) + n;
     }
 }
@@ -212,6 +226,34 @@ write_bucket(builder *b, rk__sparse *s, uint32_t id, const posting *p, size_t n,
     b->bytes[id] = at;
 }
 
+/* Fine bounds of a bucket. */
+static void
+write_fine(builder *b, rk__sparse *s, uint32_t id, const posting *p, size_t n, size_t group)
+{
+    uint64_t *masks = (uint64_t *)(void *)((uint8_t *)s->owned[7] + s->fines[id].first) +
+                      group * GROUP_ROWS / PATCH_ROWS;
+    uint8_t *maxima = s->owned[7];
+    uint32_t *places = s->owned[8];
+    uint8_t *weights = s->owned[9];
+
+    if (is_rare(b, id)) {
+        for (size_t j = 0; j < n; j++) {
+            places[b->fine[id]] = (uint32_t)(group * GROUP_ROWS + p[j].place);
+            weights[b->fine[id]++] = p[j].weight;
+        }
+        return;
+    }
+    for (size_t j = 0; j < n;) {
+        unsigned quarter = p[j].place / RK__SPARSE_QUARTER;
+        uint8_t largest = 0;
+        for (; j < n && p[j].place / RK__SPARSE_QUARTER == quarter; j++) {
+            largest = RK_MAX(largest, p[j].weight);
+        }
+        masks[quarter / RK__SPARSE_PATCH] |= UINT64_C(1) << quarter % RK__SPARSE_PATCH;
+        maxima[b->fine[id]++] = largest;
+    }
+}
+
 static rk_code
 walk_groups(builder *b, rk__sparse *s, bool write, rk_err *err)
 {
@@ -230,11 +272,46 @@ walk_groups(builder *b, rk__sparse *s, bool write, rk_err *err)
             size_t n = 0;
             const posting *p = bucket(b, i, &n);
             write_bucket(b, s, b->touched[i], p, n, base / GROUP_ROWS);
+            write_fine(b, s, b->touched[i], p, n, base / GROUP_ROWS);
         }
         if (b->options->rows_done) {
             *b->options->rows_done = RK_MIN(base + GROUP_ROWS, b->vectors->rows);
         }
     }
+    return RK_OK;
+}
+
+/* The same for fine bounds. */
+static rk_code
+lay_out_fine(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
+{
+    size_t n = s->n_terms;
+    rk__sparse_fine sum = {0, 0};
+    uint64_t masks = s->n_patches * sizeof(uint64_t);
+
+    RK_RET(rk__sparse_take(index, s, 6, (n + 1) * sizeof(rk__sparse_fine), err));
+    rk__sparse_fine *fines = s->owned[6];
+    for (size_t i = 0; i < n; i++) {
+        uint64_t count = b->fine[i];
+        fines[i] = sum;
+        if (is_rare(b, (uint32_t)i)) {
+            b->fine[i] = sum.first_rare;
+            sum.first_rare += count;
+        } else {
+            b->fine[i] = sum.first + masks;
+            sum.first += masks + (count + 7) / 8 * 8;
+        }
+    }
+    fines[n] = sum;
+    RK_RET(rk__sparse_take(index, s, 7, sum.first + RK__SPARSE_PAD, err));
+    RK_RET(rk__sparse_take(index, s, 8, sum.first_rare * sizeof(uint32_t), err));
+    RK_RET(rk__sparse_take(index, s, 9, sum.first_rare, err));
+    memset(s->owned[7], 0, sum.first + RK__SPARSE_PAD);
+    s->fines = fines;
+    s->streams = s->owned[7];
+    s->rare_places = s->owned[8];
+    s->rare_weights = s->owned[9];
+    s->stream_bytes = sum.first;
     return RK_OK;
 }
 
@@ -266,7 +343,7 @@ lay_out(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
     s->records = s->owned[3];
     s->n_entries = b->n_entries;
     s->record_bytes = b->n_bytes;
-    return RK_OK;
+    return lay_out_fine(index, b, s, err);
 }
 
 static rk_code
@@ -307,6 +384,8 @@ rk__sparse_build_blocks(rk_index *index, rk__sparse *s, const rk__sparse_terms *
 
     s->n_blocks = (index->vectors.rows + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
     s->n_groups = (s->n_blocks + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
+    s->n_patches = rk__sparse_patches(index->vectors.rows);
+    b.n_patches = s->n_patches;
     RK_ERR(order_rows(index, &b, s, err));
     RK_ERR(rk__sparse_take(index, s, 0, (n + 1) * sizeof(rk__sparse_term), err));
     b.term_rows = s->owned[0];
@@ -320,7 +399,8 @@ rk__sparse_build_blocks(rk_index *index, rk__sparse *s, const rk__sparse_terms *
     b.nodes = rk_alloc_zero(n + 1, sizeof(*b.nodes));
     b.entries = rk_alloc_zero(n + 1, sizeof(*b.entries));
     b.bytes = rk_alloc_zero(n + 1, sizeof(*b.bytes));
-    if (!b.starts || !b.touched || !b.nodes || !b.entries || !b.bytes) {
+    b.fine = rk_alloc_zero(n + 1, sizeof(*b.fine));
+    if (!b.starts || !b.touched || !b.nodes || !b.entries || !b.bytes || !b.fine) {
         code = rk_fail(err, RK_ENOMEM, "sparse index: no memory for %zu terms", n);
         goto out;
     }
@@ -335,5 +415,6 @@ out:
     rk_free(b.nodes);
     rk_free(b.entries);
     rk_free(b.bytes);
+    rk_free(b.fine);
     return code;
 }

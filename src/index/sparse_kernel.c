@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels of the sparse index: adding packed 8-bit weights, times a 16-bit factor, to 64 sums of 16
- * bits. With AVX-512 VBMI2 the packed weights are spread over their places by one instruction, so a
- * run costs the same whether it has one weight or 64; elsewhere its bits are walked. Both give the
- * same sums.
+ * Kernels of the sparse index: adding packed 8-bit weights, times a 16-bit factor, to the 16-bit
+ * sums at the places a mask names; and finding which pairs of a row a query can have. Here the
+ * reference, the choice, and AVX-512 with VBMI2, where the packed weights are spread over their
+ * places by one instruction, so a run costs the same whether it has one weight or 64. AVX2 and NEON
+ * are in sparse_kernel_simd.c. All give the same sums.
  */
 #include "index/sparse.h"
 
@@ -124,8 +125,40 @@ scalar_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uin
     }
 }
 
-const rk__sparse_kernels rk__sparse_kernels_scalar = {scalar_find,  scalar_add,     scalar_add_node,
-                                                      scalar_reach, scalar_largest, scalar_bound};
+static void
+scalar_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
+            uint32_t factor, uint16_t *sums, uint64_t *any)
+{
+    uint64_t at = 0;
+
+    for (size_t g = 0; g < n_patches; g++) {
+        uint64_t count = (uint64_t)__builtin_popcountll(masks[g]);
+        if (at + count > n_maxima) {
+            return;
+        }
+        add_run(maxima + at, masks[g], factor, sums + g * RK__SPARSE_PATCH);
+        any[g] |= masks[g];
+        at += count;
+    }
+}
+
+/* Without a branch per pair: most are not the query's. */
+static size_t
+scalar_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met)
+{
+    size_t n_met = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t key = rk_get_u32le(pairs + i * sizeof(rk__pair));
+        met[n_met] = (uint16_t)i;
+        n_met += query->seen[key % RK__SPARSE_SEEN / 64] >> key % 64 & 1;
+    }
+    return n_met;
+}
+
+const rk__sparse_kernels rk__sparse_kernels_scalar = {
+    "scalar",     scalar_find, scalar_add, scalar_add_node, scalar_reach, scalar_largest,
+    scalar_bound, scalar_fine, NULL,       scalar_meet};
 
 #if defined(__x86_64__)
 
@@ -252,17 +285,145 @@ avx512_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uin
     }
 }
 
-static const rk__sparse_kernels avx512_kernels = {avx512_find,  avx512_add,     avx512_add_node,
-                                                  avx512_reach, avx512_largest, avx512_bound};
+AVX512 static void
+avx512_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
+            uint32_t factor, uint16_t *sums, uint64_t *any)
+{
+    const __m512i none = _mm512_setzero_si512();
+    const __m512i times = _mm512_set1_epi16((short)factor);
+    uint64_t at = 0;
+
+    for (size_t g = 0; g < n_patches; g++) {
+        uint64_t mask = masks[g];
+        uint64_t count = (uint64_t)__builtin_popcountll(mask);
+        uint16_t *to = sums + g * RK__SPARSE_PATCH;
+        if (at + count > n_maxima) {
+            return;
+        }
+        __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(maxima + at));
+        __m512i low = _mm512_mulhi_epu16(_mm512_unpacklo_epi8(none, bytes), times);
+        __m512i high = _mm512_mulhi_epu16(_mm512_unpackhi_epi8(none, bytes), times);
+        _mm512_storeu_si512(to, _mm512_adds_epu16(_mm512_loadu_si512(to), low));
+        _mm512_storeu_si512(to + 32, _mm512_adds_epu16(_mm512_loadu_si512(to + 32), high));
+        any[g] |= mask;
+        at += count;
+    }
+}
+
+/* Of each lane of 16 bytes the first eight are in the first vector, the others in the second. */
+AVX512 static void
+avx512_settle(uint16_t *sums, size_t n_patches)
+{
+    const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+    const __m512i second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+
+    for (size_t g = 0; g < n_patches; g++, sums += RK__SPARSE_PATCH) {
+        __m512i a = _mm512_loadu_si512(sums);
+        __m512i b = _mm512_loadu_si512(sums + 32);
+        _mm512_storeu_si512(sums, _mm512_permutex2var_epi64(a, first, b));
+        _mm512_storeu_si512(sums + 32, _mm512_permutex2var_epi64(a, second, b));
+    }
+}
+
+static const uint16_t numbers[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                     11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                     22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+/* The indexes of 16 pairs, hashed to ten bits; of pairs past |n| zeros are read. */
+AVX512 static inline __m256i
+few_of_16(const uint8_t *pairs, size_t n)
+{
+    const __m512i even =
+        _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    __mmask16 live = (__mmask16)_bzhi_u32(0xffff, (unsigned)RK_MIN(n, (size_t)16));
+    __m512i a = _mm512_maskz_loadu_epi64((__mmask8)live, pairs);
+    __m512i b = _mm512_maskz_loadu_epi64((__mmask8)(live >> 8), pairs + 64);
+    __m512i index = _mm512_permutex2var_epi32(a, even, b);
+
+    index = _mm512_mullo_epi32(index, _mm512_set1_epi32((int)0x9e3779b1u));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(index, 22));
+}
+
+AVX512 static size_t
+avx512_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met)
+{
+    if (query->n > RK__SPARSE_FEW) {
+        return scalar_meet(query, pairs, n, met);
+    }
+    const __m512i low = _mm512_load_si512(query->few);
+    const __m512i high = _mm512_load_si512(query->few + 32);
+    const __m512i lanes = _mm512_loadu_si512(numbers);
+    size_t n_met = 0;
+    size_t n_sure = 0;
+
+    for (size_t i = 0; i < n; i += 32) {
+        size_t left = n - i;
+        __m256i first = few_of_16(pairs + i * sizeof(rk__pair), left);
+        __m256i second = left > 16 ? few_of_16(pairs + (i + 16) * sizeof(rk__pair), left - 16)
+                                   : _mm256_setzero_si256();
+        __m512i few = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+        __m512i word = _mm512_permutex2var_epi16(low, _mm512_srli_epi16(few, 4), high);
+        __m512i bit = _mm512_and_si512(few, _mm512_set1_epi16(15));
+        uint32_t mask = _mm512_test_epi16_mask(_mm512_srlv_epi16(word, bit), _mm512_set1_epi16(1));
+        mask &= (uint32_t)_bzhi_u64(UINT32_MAX, (unsigned)RK_MIN(left, (size_t)32));
+        __m512i at = _mm512_add_epi16(lanes, _mm512_set1_epi16((short)i));
+        _mm512_storeu_si512(met + n_met, _mm512_maskz_compress_epi16(mask, at));
+        n_met += (size_t)__builtin_popcount(mask);
+    }
+    for (size_t i = 0; i < n_met; i++) { /* of ten bits one in 24 is met by chance */
+        uint32_t key = rk_get_u32le(pairs + met[i] * sizeof(rk__pair));
+        met[n_sure] = met[i];
+        n_sure += query->seen[key % RK__SPARSE_SEEN / 64] >> key % 64 & 1;
+    }
+    return n_sure;
+}
+
+const rk__sparse_kernels rk__sparse_kernels_avx512 = {
+    "avx512",       avx512_find,  avx512_add,  avx512_add_node, avx512_reach,
+    avx512_largest, avx512_bound, avx512_fine, avx512_settle,   avx512_meet};
 #endif
 
 const rk__sparse_kernels *
-rk__sparse_kernels_get(void)
+rk__sparse_kernels_find(const char *name)
 {
+    if (strcmp(name, "scalar") == 0) {
+        return &rk__sparse_kernels_scalar;
+    }
 #if defined(__x86_64__)
-    if (strcmp(rk_kernels_name(), "avx512") == 0 && __builtin_cpu_supports("avx512vbmi2")) {
-        return &avx512_kernels;
+    if (strcmp(name, "avx512") == 0 && rk__kernels_find("avx512") &&
+        __builtin_cpu_supports("avx512vbmi2")) {
+        return &rk__sparse_kernels_avx512;
+    }
+    if (strcmp(name, "avx2") == 0 && rk__kernels_find("avx2")) {
+        return &rk__sparse_kernels_avx2;
+    }
+#elif defined(__aarch64__)
+    if (strcmp(name, "neon") == 0 || strcmp(name, "neondot") == 0) {
+        return &rk__sparse_kernels_neon;
     }
 #endif
+    return NULL;
+}
+
+/* Asked for by every search: what rk_kernels_init() found is not asked of the CPU again. */
+const rk__sparse_kernels *
+rk__sparse_kernels_get(void)
+{
+    const char *name = rk_kernels_name();
+
+#if defined(__x86_64__)
+    if (strcmp(name, "avx512") == 0) {
+        return __builtin_cpu_supports("avx512vbmi2") ? &rk__sparse_kernels_avx512
+                                                     : &rk__sparse_kernels_avx2;
+    }
+    if (strcmp(name, "avx2") == 0) {
+        return &rk__sparse_kernels_avx2;
+    }
+#elif defined(__aarch64__)
+    if (strncmp(name, "neon", 4) == 0) {
+        return &rk__sparse_kernels_neon;
+    }
+#endif
+    RK_UNUSED(name);
     return &rk__sparse_kernels_scalar;
 }

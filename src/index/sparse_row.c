@@ -114,8 +114,6 @@ rk__sparse_drop(const void *query, size_t len, double ratio, rk_arena *arena, co
 
 /* ---- a query made ready ---- */
 
-#define SEEN_BITS 32768u
-
 static inline size_t
 place_of(const rk__sparse_query *query, uint32_t key)
 {
@@ -130,10 +128,12 @@ rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs, size_t n, 
     while (query->cap < n * 4) {
         query->cap *= 2;
     }
-    query->seen = rk_arena_zero(arena, SEEN_BITS / 64, sizeof(uint64_t));
-    query->keys = RK_ARENA_ARRAY(arena, uint32_t, query->cap);
-    query->values = RK_ARENA_ARRAY(arena, float, query->cap);
-    if (!query->seen || !query->keys || !query->values) {
+    query->seen = rk_arena_zero(arena, RK__SPARSE_SEEN / 64, sizeof(uint64_t));
+    uint8_t *few = rk_arena_zero(arena, 128 + 64, 1);
+    query->keys = rk_arena_alloc(arena, query->cap * sizeof(uint32_t));
+    query->values = rk_arena_alloc(arena, query->cap * sizeof(float));
+    query->few = (uint16_t *)(void *)(few ? few + (64 - (uintptr_t)few % 64) % 64 : NULL);
+    if (!query->seen || !few || !query->keys || !query->values) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for a query of %zu values", n);
     }
     memset(query->keys, 0xff, query->cap * sizeof(uint32_t)); /* not a legal index */
@@ -144,7 +144,9 @@ rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs, size_t n, 
         }
         query->keys[at] = pairs[i].index;
         query->values[at] = pairs[i].value;
-        query->seen[pairs[i].index % SEEN_BITS / 64] |= UINT64_C(1) << pairs[i].index % 64;
+        query->seen[pairs[i].index % RK__SPARSE_SEEN / 64] |= UINT64_C(1) << pairs[i].index % 64;
+        query->few[rk__sparse_few(pairs[i].index) / 16] |=
+            (uint16_t)(1u << rk__sparse_few(pairs[i].index) % 16);
     }
     return RK_OK;
 }
@@ -152,22 +154,17 @@ rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs, size_t n, 
 /* In two steps per run of pairs: which may be met, without a branch; then their products in order.
  */
 float
-rk__sparse_query_score(const rk__sparse_query *query, const uint8_t *row, size_t len)
+rk__sparse_query_score(const rk__sparse_kernels *kernels, const rk__sparse_query *query,
+                       const uint8_t *row, size_t len)
 {
     enum { RUN = 256 };
-    uint16_t met[RUN];
+    uint16_t met[RUN + RK__SPARSE_MET];
     size_t n_pairs = len / sizeof(rk__pair);
     float sum = 0;
 
     for (size_t from = 0; from < n_pairs; from += RUN) {
         const uint8_t *run = row + from * sizeof(rk__pair);
-        size_t n = RK_MIN(n_pairs - from, (size_t)RUN);
-        size_t n_met = 0;
-        for (size_t i = 0; i < n; i++) {
-            uint32_t key = rk_get_u32le(run + i * sizeof(rk__pair));
-            met[n_met] = (uint16_t)i;
-            n_met += query->seen[key % SEEN_BITS / 64] >> key % 64 & 1;
-        }
+        size_t n_met = kernels->meet(query, run, RK_MIN(n_pairs - from, (size_t)RUN), met);
         for (size_t i = 0; i < n_met; i++) {
             rk__pair pair = pair_at(run + met[i] * sizeof(rk__pair));
             size_t at = place_of(query, pair.index);

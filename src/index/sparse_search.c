@@ -14,16 +14,16 @@
  *   4. Candidates are scored exactly, from their own pairs, by falling bound.
  *
  * Steps 1 to 3 are in integers. With G = 65535 / (sum of the terms' largest products) a term's
- * factor is ceil(weight * scale * G), and for the sum S of q * factor / 256, each rounded down,
- * over n terms:  S - 256 - n <= score * G / 256 <= S + n.  So the k-th largest S seen bounds the
- * k-th score from below before anything is scored, and step 4 touches few rows more than k. With an
- * upper limit of a range a large S says nothing; then candidates are scored at once. The share 1e-6
- * per term covers the rounding of float sums.
+ * factor is weight * scale * G, rounded up, and for the sum S of q * factor / 256, each rounded
+ * down, over n terms:  S - 256 - n <= score * G / 256 <= S + n.  So the k-th largest S seen bounds
+ * the k-th score from below before anything is scored, and step 4 touches few rows more than k.
+ * With an upper limit of a range a large S says nothing; then candidates are scored at once. The
+ * share 1e-6 per term covers the rounding of float sums.
  *
  * Once the k-th score is known, the weakest terms whose bounds together stay under a small share of
  * it are left out of step 3 and their sum is added to every bound instead (the non-essential terms
- * of MaxScore). Few passing rows are scored one by one instead; with a selective filter the blocks
- * without passing rows are skipped.
+ * of MaxScore). Few passing rows are scored one by one instead, and under a filter that no more
+ * than a quarter of the rows pass bounds of 16 rows come first, see sparse_fine.c.
  */
 #include <stdlib.h>
 
@@ -31,14 +31,17 @@
 
 #define TERMS_MAX   4096u /* of a query with bounds; the factors of more would be too coarse */
 #define CANDIDATES  2048u /* kept before they are scored */
-#define DIRECT_ROWS 512u  /* so few, or one for 8 blocks: scored one by one */
+#define DIRECT_ROWS 256u  /* so few, and more where bounds are many: scored one by one */
+#define DIRECT_PART 10u   /* patches and terms in their place */
 #define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
 #define TERMS_AHEAD 2u
 #define NODES_AHEAD 3u /* of such a group */
 #define DEPTH       4u /* blocks whose first records are on their way */
 #define AHEAD       8u /* rows asked for before they are scored */
 #define SEED_GROUPS 8u
+#define FEW         128u /* are put in order by insertion */
 #define FIRST_TERMS 8u   /* read of a block before the others */
+#define FINE_SHARE  0.25 /* of the rows: so few that pass are found by fine bounds */
 #define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
 
 typedef struct term {
@@ -70,14 +73,14 @@ typedef struct walk {
     const rk__sparse_kernels *kernels;
     term *terms; /* by falling bound */
     size_t n_terms;
-    size_t n_active;   /* terms not idle */
-    double unit;       /* G / 256 */
-    double idle;       /* sum of the bounds of idle terms */
-    uint16_t *bounds;  /* n_groups * 64 */
-    uint16_t *sums;    /* of the rows of a group */
-    uint64_t *any;     /* n_groups: blocks that have a term and, under a filter, a row */
-    uint64_t *passing; /* n_blocks: rows that pass a selective filter; NULL: ask the filter */
-    uint32_t *best;    /* heap of the k largest sums, smallest on top */
+    size_t n_active;        /* terms not idle */
+    rk__sparse_scale scale; /* unit: G / 256 */
+    double idle;            /* sum of the bounds of idle terms */
+    uint16_t *bounds;       /* n_groups * 64 */
+    uint16_t *sums;         /* of the rows of a group */
+    uint64_t *any;          /* n_groups: blocks that have a term and, under a filter, a row */
+    uint64_t *passing;      /* n_blocks: rows that pass a selective filter; NULL: ask the filter */
+    uint32_t *best;         /* heap of the k largest sums, smallest on top */
     uint32_t n_best;
     candidate *candidates; /* CANDIDATES + 64 */
     size_t n_candidates;
@@ -92,28 +95,11 @@ typedef struct walk {
     size_t next;            /* the one to score and ask again */
 } walk;
 
-static float
-threshold(const rk__sparse_search *search)
-{
-    float t = rk__heap_full(search->heap) ? -search->heap->items[0].key : 0.0f;
-
-    return search->range.on ? RK_MAX(t, search->range.radius) : t;
-}
-
-/* The least 16-bit sum over |n| terms that a score of |t| can have. */
-static uint16_t
-limit_of(const walk *w, double t, size_t n)
-{
-    double least = t * (1 - 1e-6 * (double)(n + 2)) * w->unit - (double)n;
-
-    return (uint16_t)(least <= 0 ? 0 : least >= 65535 ? 65535 : least);
-}
-
 /* Scores of |t| and above, and sums that |least| bounds, stay candidates. */
 static void
 raise_limits(walk *w, double t)
 {
-    uint16_t limit = limit_of(w, t / w->ratio, w->n_terms);
+    uint16_t limit = rk__sparse_limit(&w->scale, t / w->ratio);
 
     if (limit <= w->limit) {
         return;
@@ -122,7 +108,7 @@ raise_limits(walk *w, double t)
     while (w->n_active > 1 && w->idle + w->terms[w->n_active - 1].bound < t * IDLE_SHARE) {
         w->idle += w->terms[--w->n_active].bound;
     }
-    w->row_limit = limit_of(w, t - w->idle * (1 + 1e-5), w->n_terms);
+    w->row_limit = rk__sparse_limit(&w->scale, t - w->idle * (1 + 1e-5));
 }
 
 /* Keeps the k largest sums; the smallest of them bounds the k-th score. */
@@ -156,7 +142,7 @@ note_sum(walk *w, uint32_t sum)
     }
     double least = (double)w->best[0] - 256 - (double)w->n_terms;
     if (w->n_best == k && least > 0) {
-        raise_limits(w, least / w->unit * (1 - 1e-6));
+        raise_limits(w, least / w->scale.unit * (1 - 1e-6));
     }
 }
 
@@ -171,8 +157,8 @@ compare_candidates(const void *a, const void *b)
     return x->sum != y->sum ? (x->sum > y->sum ? -1 : 1) : (x->row > y->row) - (x->row < y->row);
 }
 
-static void
-ask_for_row(const rk_vectors *v, uint32_t row)
+void
+rk__sparse_ask_for_row(const rk_vectors *v, uint32_t row)
 {
     const char *at = (const char *)v->data + v->offsets[row];
     size_t len = v->offsets[row + 1] - v->offsets[row];
@@ -188,21 +174,30 @@ score_candidates(walk *w)
     size_t n = 0;
 
     for (size_t i = 0; i < w->n_candidates; i++) {
-        if (w->candidates[i].sum >= w->row_limit) {
-            w->candidates[n++] = w->candidates[i];
+        candidate next = w->candidates[i];
+        if (next.sum >= w->row_limit) {
+            size_t at = n++;
+            for (; w->n_candidates <= FEW && at > 0 &&
+                   compare_candidates(&w->candidates[at - 1], &next) > 0;
+                 at--) {
+                w->candidates[at] = w->candidates[at - 1];
+            }
+            w->candidates[at] = next;
         }
     }
-    qsort(w->candidates, n, sizeof(*w->candidates), compare_candidates);
+    if (w->n_candidates > FEW) {
+        qsort(w->candidates, n, sizeof(*w->candidates), compare_candidates);
+    }
     for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-        ask_for_row(&w->search->index->vectors, w->candidates[i].row);
+        rk__sparse_ask_for_row(&w->search->index->vectors, w->candidates[i].row);
     }
     for (size_t i = 0; i < n && w->candidates[i].sum >= w->row_limit; i++) {
         uint32_t row = w->candidates[i].row;
         if (i + AHEAD < n) {
-            ask_for_row(&w->search->index->vectors, w->candidates[i + AHEAD].row);
+            rk__sparse_ask_for_row(&w->search->index->vectors, w->candidates[i + AHEAD].row);
         }
         rk__sparse_offer(w->search, rk__sparse_score_row(w->search, row), row);
-        raise_limits(w, (double)threshold(w->search));
+        raise_limits(w, (double)rk__sparse_threshold(w->search));
     }
     w->n_candidates = 0;
 }
@@ -234,68 +229,47 @@ add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
 
 /* ---- preparation ---- */
 
-static int
-compare_terms(const void *a, const void *b)
-{
-    double x = ((const term *)a)->bound;
-    double y = ((const term *)b)->bound;
-
-    return x > y ? -1 : x < y;
-}
-
 static rk_code
 prepare_terms(walk *w, rk_err *err)
 {
     const rk__sparse *s = w->search->s;
     const rk__sparse_query *query = &w->search->query;
     rk_arena *arena = w->search->options->arena;
-    double sum = 0;
+    rk__sparse_found *found = NULL;
 
-    w->terms = RK_ARENA_ARRAY(arena, term, query->n + 1);
+    w->terms = rk_arena_alloc(arena, (query->n + 1) * sizeof(term));
     bool room = true;
     for (size_t i = 0; i <= DEPTH; i++) {
-        w->members[i] = RK_ARENA_ARRAY(arena, rk__sparse_member, query->n + 1);
+        w->members[i] = rk_arena_alloc(arena, (query->n + 1) * sizeof(rk__sparse_member));
         room = room && w->members[i];
     }
     for (size_t i = 0; i < DEPTH; i++) {
         w->pending[i].block = SIZE_MAX;
-        w->pending[i].runs = RK_ARENA_ARRAY(arena, rk__sparse_run, query->n + 1);
+        w->pending[i].runs = rk_arena_alloc(arena, (query->n + 1) * sizeof(rk__sparse_run));
         room = room && w->pending[i].runs;
     }
     w->bounds = rk_arena_zero(arena, s->n_groups * 64 + 1, sizeof(*w->bounds));
-    w->sums = RK_ARENA_ARRAY(arena, uint16_t, RK__SPARSE_BLOCK * RK__SPARSE_BLOCK);
+    w->sums = rk_arena_alloc(arena, RK__SPARSE_BLOCK * RK__SPARSE_BLOCK * sizeof(*w->sums));
     w->any = rk_arena_zero(arena, s->n_groups + 1, sizeof(*w->any));
     w->ratio = rk__param_float(w->search->options->params, "dim_max_score_ratio", 1, 0.5, 1);
     w->eager = w->search->range.on && w->search->range.has_lower;
-    w->best = RK_ARENA_ARRAY(arena, uint32_t, w->search->heap->cap);
-    w->candidates = RK_ARENA_ARRAY(arena, candidate, CANDIDATES + RK__SPARSE_BLOCK);
+    w->best = rk_arena_alloc(arena, w->search->heap->cap * sizeof(*w->best));
+    w->candidates = rk_arena_alloc(arena, (CANDIDATES + RK__SPARSE_BLOCK) * sizeof(candidate));
     if (!room || !w->best || !w->candidates || !w->terms || !w->bounds || !w->sums || !w->any) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms over %zu blocks",
                        query->n, s->n_blocks);
     }
-    for (size_t i = 0; i < query->n; i++) {
-        size_t t =
-            rk__sparse_find(&s->terms->index, sizeof(*s->terms), s->n_terms, query->pairs[i].index);
-        if (t == SIZE_MAX || !(query->pairs[i].value > 0)) {
-            continue;
-        }
-        const rk__sparse_term *row = &s->terms[t];
-        double bound = (double)query->pairs[i].value * (double)row->scale * 255.0;
-        w->terms[w->n_terms++] = (term){.nodes = s->nodes + row->first_node,
-                                        .n_nodes = row[1].first_node - row->first_node,
-                                        .entries = s->entries + row->first_entry * 2,
-                                        .n_entries = row[1].first_entry - row->first_entry,
-                                        .bound = bound};
-        sum += bound;
+    RK_RET(rk__sparse_find_terms(w->search, &found, &w->scale, err));
+    for (size_t i = 0; i < w->scale.n; i++) {
+        const rk__sparse_term *row = &s->terms[found[i].term];
+        w->terms[i] = (term){.nodes = s->nodes + row->first_node,
+                             .n_nodes = row[1].first_node - row->first_node,
+                             .entries = s->entries + row->first_entry * 2,
+                             .n_entries = row[1].first_entry - row->first_entry,
+                             .factor = found[i].factor,
+                             .bound = found[i].bound};
     }
-    qsort(w->terms, w->n_terms, sizeof(*w->terms), compare_terms);
-    double g = sum > 0 ? (65535.0 - (double)w->n_terms) / (sum * (1 + 1e-6)) : 0;
-    for (size_t i = 0; i < w->n_terms; i++) {
-        w->terms[i].factor = (uint32_t)ceil(w->terms[i].bound * g);
-        w->terms[i].factor = RK_MIN(w->terms[i].factor, 65535u);
-    }
-    w->n_active = w->n_terms;
-    w->unit = g * 255.0 / 256.0;
+    w->n_terms = w->n_active = w->scale.n;
     return RK_OK;
 }
 
@@ -394,8 +368,8 @@ enter_group(walk *w, size_t group)
     for (size_t i = 0; i < w->n_active; i++) {
         const term *t = &w->terms[i];
         const rk__sparse_node *node = find_node(t, group, n_groups);
-        if (node && (uint64_t)node->entry + (uint64_t)__builtin_popcountll(node->mask) <=
-                        t->n_entries) { /* images are not trusted */
+        if (node &&
+            node->entry <= t->n_entries) { /* images are not trusted; past them is padding */
             members[w->n_members++] = (rk__sparse_member){
                 node->mask, node->base, t->entries + (uint64_t)node->entry * 2, t->factor};
         }
@@ -596,11 +570,34 @@ compare_ranked(const void *a, const void *b)
                                 : (x->group < y->group ? -1 : x->group > y->group);
 }
 
+/* Puts |next| among the |n| best, which have room for |cap|. */
+static size_t
+keep_best(ranked *best, size_t n, size_t cap, ranked next)
+{
+    size_t at = n;
+
+    if (n == cap) {
+        if (next.bound <= best[n - 1].bound) {
+            return n;
+        }
+        at = n - 1;
+    } else {
+        n++;
+    }
+    for (; at > 0 && best[at - 1].bound < next.bound; at--) {
+        best[at] = best[at - 1];
+    }
+    best[at] = next;
+    return n;
+}
+
 static rk_code
 walk_groups(walk *w, rk_err *err)
 {
     const rk__sparse *s = w->search->s;
-    ranked *groups = RK_ARENA_ARRAY(w->search->options->arena, ranked, s->n_groups + 1);
+    ranked *groups = rk_arena_alloc(w->search->options->arena, (s->n_groups + 1) * sizeof(*groups));
+    ranked seeds[SEED_GROUPS];
+    size_t n_seeds = 0;
     size_t n = 0;
 
     if (!groups) {
@@ -608,15 +605,25 @@ walk_groups(walk *w, rk_err *err)
     }
     for (size_t g = 0; g < s->n_groups; g++) {
         if (w->any[g]) {
-            groups[n++] =
+            groups[n] =
                 (ranked){w->kernels->largest(w->bounds + g * RK__SPARSE_BLOCK), (uint32_t)g};
+            n_seeds = keep_best(seeds, n_seeds, SEED_GROUPS, groups[n++]);
         }
     }
-    qsort(groups, n, sizeof(*groups), compare_ranked);
-    for (size_t i = 0; i < RK_MIN(n, (size_t)SEED_GROUPS); i++) {
-        score_group(w, groups[i].group, 1);
+    for (size_t i = 0; i < n_seeds; i++) {
+        score_group(w, seeds[i].group, 1);
     }
-    for (size_t i = 0; i < n && groups[i].bound >= w->limit; i++) {
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) { /* few groups are left: their order costs little */
+        if (groups[i].bound >= w->limit) {
+            left = left < FEW ? keep_best(groups, left, left + 1, groups[i]) : left + 1;
+            groups[left - 1] = left > FEW ? groups[i] : groups[left - 1];
+        }
+    }
+    if (left > FEW) {
+        qsort(groups, left, sizeof(*groups), compare_ranked);
+    }
+    for (size_t i = 0; i < left && groups[i].bound >= w->limit; i++) {
         score_group(w, groups[i].group, RK__SPARSE_BLOCK);
     }
     drain(w);
@@ -627,21 +634,29 @@ walk_groups(walk *w, rk_err *err)
 rk_code
 rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
 {
-    walk w = {.search = search, .kernels = rk__sparse_kernels_get()};
+    walk w = {.search = search, .kernels = search->kernels};
     const rk_search_options *options = search->options;
     size_t rows = search->index->vectors.rows;
+    size_t passing = options->filter ? options->filter_count : rows;
 
     if (search->query.n > TERMS_MAX ||
-        options->filter_count < RK_MAX((size_t)DIRECT_ROWS, search->s->n_blocks / 8)) {
+        passing < DIRECT_ROWS + search->s->n_patches * search->query.n / DIRECT_PART) {
         rk__sparse_search_rows(search);
         return RK_OK;
+    }
+    if (options->filter && (double)options->filter_count < FINE_SHARE * (double)rows) {
+        bool done = false;
+        RK_RET(rk__sparse_search_fine(search, &done, err));
+        if (done) {
+            return RK_OK;
+        }
     }
     RK_RET(prepare_terms(&w, err));
     bound_blocks(&w);
     if (options->filter && options->filter_count < rows / 16) {
         RK_RET(mark_passing(&w, err));
     }
-    raise_limits(&w, (double)threshold(search));
+    raise_limits(&w, (double)rk__sparse_threshold(search));
     return walk_groups(&w, err);
 }
 
@@ -662,11 +677,11 @@ rk__sparse_search_rows(rk__sparse_search *search)
             row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
         }
         for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-            ask_for_row(v, batch[i]);
+            rk__sparse_ask_for_row(v, batch[i]);
         }
         for (size_t i = 0; i < n; i++) {
             if (i + AHEAD < n) {
-                ask_for_row(v, batch[i + AHEAD]);
+                rk__sparse_ask_for_row(v, batch[i + AHEAD]);
             }
             rk__sparse_offer(search, rk__sparse_score_row(search, batch[i]), batch[i]);
         }

@@ -212,3 +212,61 @@ rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
     }
     return SIZE_MAX;
 }
+
+#define SORT_FEW 128u /* terms that are put in order by insertion */
+
+static int
+compare_found(const void *a, const void *b)
+{
+    const rk__sparse_found *x = a;
+    const rk__sparse_found *y = b;
+
+    return x->bound != y->bound ? (x->bound > y->bound ? -1 : 1)
+                                : (x->term > y->term) - (x->term < y->term);
+}
+
+rk_code
+rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
+                      rk__sparse_scale *scale, rk_err *err)
+{
+    const rk__sparse *s = search->s;
+    const rk__sparse_query *query = &search->query;
+    rk__sparse_found *found =
+        rk_arena_alloc(search->options->arena, (query->n + 1) * sizeof(*found));
+    size_t n = 0;
+    double sum = 0;
+
+    if (!found) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms", query->n);
+    }
+    for (size_t i = 0; i < query->n; i++) {
+        __builtin_prefetch(&s->terms[rk__sparse_guess(&s->terms->index, sizeof(*s->terms),
+                                                      s->n_terms, query->pairs[i].index)]);
+    }
+    for (size_t i = 0; i < query->n; i++) {
+        size_t t =
+            rk__sparse_find(&s->terms->index, sizeof(*s->terms), s->n_terms, query->pairs[i].index);
+        if (t == SIZE_MAX || !(query->pairs[i].value > 0)) {
+            continue;
+        }
+        rk__sparse_found next = {
+            t, (double)query->pairs[i].value * (double)s->terms[t].scale * 255.0, 0};
+        size_t at = n++;
+        sum += next.bound;
+        for (; query->n <= SORT_FEW && at > 0 && found[at - 1].bound < next.bound; at--) {
+            found[at] = found[at - 1];
+        }
+        found[at] = next;
+    }
+    if (query->n > SORT_FEW) {
+        qsort(found, n, sizeof(*found), compare_found);
+    }
+    double g = sum > 0 ? (65535.0 - (double)n) / (sum * (1 + 1e-6)) : 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t factor = (uint32_t)(found[i].bound * g) + 1; /* at least what is due */
+        found[i].factor = RK_MIN(factor, 65535u);
+    }
+    *out = found;
+    *scale = (rk__sparse_scale){n, g * 255.0 / 256.0};
+    return RK_OK;
+}

@@ -121,6 +121,12 @@ fix_checksums(uint8_t *image, size_t len)
     rk_put_u32le(image + 48, rk_crc32c(0, image, 64 + (size_t)n * 32));
 }
 
+static bool
+passes(unsigned filtered, size_t row)
+{
+    return filtered == 0 || (row % 5 == 0) == (filtered == 2);
+}
+
 static void
 search(const rk_index *index, const sample *s, bool range)
 {
@@ -133,18 +139,16 @@ search(const rk_index *index, const sample *s, bool range)
     if (!arena || rk_bitset_init(&filter, ROWS) != RK_OK) {
         abort();
     }
-    for (size_t r = 0; r < ROWS; r++) {
-        if (r % 5 != 0) {
-            rk_bitset_set(&filter, r);
-        }
-    }
     memcpy(query, s->vectors.data, len);
-    for (int filtered = 0; filtered < 2; filtered++) {
+    for (unsigned filtered = 0; filtered < 3; filtered++) { /* none, 80 % pass, 20 % pass */
+        for (size_t r = 0; r < ROWS; r++) {
+            (passes(filtered, r) ? rk_bitset_set : rk_bitset_clear)(&filter, r);
+        }
         rk_search_options options = {.k = 10,
                                      .params = {&ef, filtered ? 0u : 1u},
                                      .arena = arena,
                                      .filter = filtered ? &filter : NULL,
-                                     .filter_count = ROWS - ROWS / 5,
+                                     .filter_count = filtered == 2 ? ROWS / 5 : ROWS - ROWS / 5,
                                      .range = range,
                                      .radius =
                                          rk_metric_larger_is_nearer(s->metric) ? 0.1f : 100.0f};
@@ -152,7 +156,7 @@ search(const rk_index *index, const sample *s, bool range)
         uint32_t n = 0;
         if (rk_index_search(index, query, len, &options, hits, &n, NULL) == RK_OK) {
             for (uint32_t i = 0; i < n; i++) {
-                if (hits[i].row >= ROWS || (filtered && hits[i].row % 5 == 0)) {
+                if (hits[i].row >= ROWS || !passes(filtered, hits[i].row)) {
                     abort();
                 }
             }

@@ -2,7 +2,7 @@
 /*
  * The inverted index over several windows of rows equals the scan of raw rows, bit for bit:
  * filters, ranges, dropped query values, queries with terms nobody has, images, cancel, failing
- * allocations; every algorithm; equal scores; kernels against the scalar ones.
+ * allocations; every algorithm; equal scores; filters over rows that are alike.
  */
 #include "index/sparse.h"
 
@@ -209,82 +209,71 @@ test_algorithms(void **state)
     rk_free(offsets);
 }
 
-/* The chosen kernels against the scalar ones: full and empty runs, sums that saturate. */
+/* Rows alike in clusters, as real ones are, so that bounds rule most out:
+ * filters of every share, random and of whole clusters, k small and large. */
 static void
-test_kernels(void **state)
+test_filters(void **state)
 {
-    static const uint64_t masks[] = {
-        0, 1, UINT64_C(1) << 63, UINT64_MAX, 0x00ff00ff00ff00ff, 0x123456789abcdef0};
-    static const uint32_t factors[] = {0, 1, 255, 256, 20000, 65535};
-    const rk__sparse_kernels *kernels[2] = {&rk__sparse_kernels_scalar, rk__sparse_kernels_get()};
-    uint8_t records[sizeof(masks) / 8 * 72 + RK__SPARSE_PAD];
-    testing_rng rng = {76};
-    size_t len = 0;
-    rk__sparse_run runs[RK_COUNT(masks)];
+    enum { N = 40000, CLUSTER = 40 };
+    static const double shares[] = {0.5, 0.24, 0.1, 0.05, 0.02, 0.01};
+    uint64_t *offsets = rk_alloc((N + 1) * sizeof(*offsets));
+    rk_buf buf = {0};
+    testing_rng rng = {79};
+    rk_arena *arena = rk_arena_new(0);
+    rk_index *index = NULL;
 
     RK_UNUSED(state);
-    for (size_t i = 0; i < RK_COUNT(masks); i++) {
-        runs[i] = (rk__sparse_run){records + len, factors[i]};
-        rk_put_u64le(records + len, masks[i]);
-        len += 8;
-        for (int j = 0; j < __builtin_popcountll(masks[i]); j++) {
-            records[len++] = (uint8_t)(1 + testing_u64(&rng) % 255);
+    assert_non_null(offsets);
+    for (size_t r = 0; r < N; r++) {
+        uint32_t last = 0;
+        offsets[r] = buf.len;
+        for (uint32_t i = 0; i < 24; i++) {
+            testing_rng word = {r / CLUSTER * 100 + i + 1};
+            bool own = testing_uniform(&rng) < 0.6;
+            uint64_t x = own ? testing_u64(&word) : testing_u64(&rng);
+            last += 1 + (uint32_t)(x % (i % 5 == 0 ? 20 : 400)); /* some are common */
+            float w = (float)(0.1 + testing_uniform(own ? &word : &rng) * 2 +
+                              testing_uniform(&rng) * 0.3);
+            uint32_t bits = 0;
+            memcpy(&bits, &w, 4);
+            rk_buf_u32le(&buf, last);
+            rk_buf_u32le(&buf, bits);
         }
     }
-    memset(records + len, 0xee, sizeof(records) - len);
-    uint16_t sums[2][64];
-    uint64_t any[2];
-    for (size_t side = 0; side < 2; side++) {
-        for (size_t i = 0; i < 64; i++) {
-            sums[side][i] = (uint16_t)(i * 1000);
+    offsets[N] = buf.len;
+    rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+    rk_build_options build = {.metric = RK_METRIC_IP};
+    assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_INVERTED_INDEX"), &v, &build, NULL),
+                     RK_OK);
+    for (size_t s = 0; s < RK_COUNT(shares); s++) {
+        for (int clustered = 0; clustered < 2; clustered++) {
+            rk_bitset filter;
+            assert_int_equal(rk_bitset_init(&filter, N), RK_OK);
+            for (size_t r = 0; r < N; r++) {
+                testing_rng cluster = {r / CLUSTER + 7};
+                if (testing_uniform(clustered ? &cluster : &rng) < shares[s]) {
+                    rk_bitset_set(&filter, r);
+                }
+            }
+            for (size_t q = 0; q < 6; q++) {
+                size_t row = (q * 7919 + s * 131) % N;
+                rk_search_options options = {.k = q % 3 == 0 ? 1 : K,
+                                             .filter = &filter,
+                                             .filter_count = rk_bitset_count(&filter),
+                                             .arena = arena};
+                options.range = q == 5;
+                options.radius = 3;
+                assert_same_as_scan(index, &v, buf.data + offsets[row],
+                                    offsets[row + 1] - offsets[row], &options);
+                rk_arena_reset(arena);
+            }
+            rk_bitset_deinit(&filter);
         }
-        any[side] = kernels[side]->add(runs, RK_COUNT(masks), sums[side]);
     }
-    assert_memory_equal(sums[0], sums[1], sizeof(sums[0]));
-    assert_int_equal(any[0], any[1]);
-    assert_int_equal(kernels[0]->largest(sums[0]), kernels[1]->largest(sums[0]));
-    for (unsigned limit = 0; limit < 65536; limit += 117) {
-        assert_int_equal(kernels[0]->reach(sums[0], (uint16_t)limit),
-                         kernels[1]->reach(sums[0], (uint16_t)limit));
-    }
-
-    /* A node over blocks 3, 17, 40 and 63, its entries, and its bounds. */
-    uint8_t entries[8 + RK__SPARSE_PAD] = {9, 200, 255, 1, 64, 32, 31, 1};
-    rk__sparse_member member = {.mask = 1u << 3 | 1u << 17 | UINT64_C(1) << 40 | UINT64_C(1) << 63,
-                                .entries = entries,
-                                .factor = 777};
-    for (unsigned block = 0; block < 64; block++) {
-        rk__sparse_run found[2][2];
-        uint32_t bound[2] = {0};
-        size_t n[2];
-        for (size_t side = 0; side < 2; side++) {
-            n[side] =
-                kernels[side]->find(&member, 1, block, records, 200, found[side], &bound[side]);
-        }
-        assert_int_equal(n[0], n[1]);
-        assert_int_equal(bound[0], bound[1]);
-        assert_true(n[0] == 0 || found[0][0].record == found[1][0].record);
-    }
-    rk__sparse_node nodes[2] = {{member.mask, 0, 0, 1}, {member.mask, 0, 1, 0}};
-    uint16_t bounds[2][128] = {{0}};
-    uint64_t blocks[2][2] = {{0}};
-    for (size_t side = 0; side < 2; side++) { /* the second node points outside: left out */
-        kernels[side]->bound(nodes, 2, entries, 4, 2, 60000, bounds[side], blocks[side]);
-    }
-    assert_memory_equal(bounds[0], bounds[1], sizeof(bounds[0]));
-    assert_memory_equal(blocks[0], blocks[1], sizeof(blocks[0]));
-    assert_int_equal(bounds[0][64 + 17], 200 * 60000 / 256);
-    assert_int_equal(blocks[0][0], 0);
-
-    static uint16_t group[2][64 * 64];
-    uint64_t some[2][64] = {{0}};
-    member.mask = 0x3f; /* as many blocks as there are records */
-    for (size_t side = 0; side < 2; side++) {
-        kernels[side]->add_node(&member, records, len, group[side], some[side]);
-    }
-    assert_memory_equal(group[0], group[1], sizeof(group[0]));
-    assert_memory_equal(some[0], some[1], sizeof(some[0]));
-    assert_int_equal(some[0][3], UINT64_MAX);
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_free(offsets);
 }
 
 static void
@@ -326,7 +315,7 @@ main(void)
         cmocka_unit_test(test_equals_scan),
         cmocka_unit_test(test_weak_terms_are_retired),
         cmocka_unit_test(test_algorithms),
-        cmocka_unit_test(test_kernels),
+        cmocka_unit_test(test_filters),
         cmocka_unit_test(test_cancel_and_allocations),
     };
 
