@@ -33,39 +33,53 @@ rk__item_key(uint64_t item)
     return (int32_t)((uint32_t)(item >> 32) ^ 0x80000000u);
 }
 
+/*
+ * Partitions [low, high), at least two items: returns where the pivot ends up, smaller ones before
+ * it, others behind. Without a branch that depends on the items: their order is random, and a
+ * branch missed costs more than the stores.
+ */
+static inline uint32_t
+rk__partition_items(uint64_t *items, uint32_t low, uint32_t high)
+{
+    uint32_t last = high - 1;
+    uint32_t middle = low + (high - low) / 2;
+    uint64_t a = items[low];
+    uint64_t b = items[middle];
+    uint64_t c = items[last];
+    uint32_t from = a < b ? (b < c   ? middle
+                             : a < c ? last
+                                     : low)
+                          : (a < c   ? low
+                             : b < c ? last
+                                     : middle);
+    uint64_t pivot = items[from];
+    uint32_t at = low;
+
+    items[from] = items[last];
+    for (uint32_t i = low; i < last; i++) {
+        uint64_t item = items[i];
+        items[i] = items[at];
+        items[at] = item;
+        at += item < pivot;
+    }
+    items[last] = items[at];
+    items[at] = pivot;
+    return at;
+}
+
 /* Moves the |keep| smallest to the front, in any order. */
 static inline void
 rk__select_smallest(uint64_t *items, uint32_t n, uint32_t keep)
 {
     uint32_t low = 0;
-    uint32_t high = n - 1;
+    uint32_t high = n;
 
-    while (low < high) {
-        uint64_t pivot = items[low + (high - low) / 2];
-        uint32_t i = low;
-        uint32_t j = high;
-        for (;;) {
-            while (items[i] < pivot) {
-                i++;
-            }
-            while (items[j] > pivot) {
-                j--;
-            }
-            if (i >= j) {
-                break;
-            }
-            uint64_t swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
-        }
-        /* [low, j] <= pivot <= [j + 1, high] */
-        if (keep <= j) {
-            high = j;
+    while (high - low > 1 && low < keep && keep < high) {
+        uint32_t at = rk__partition_items(items, low, high);
+        if (at < keep) {
+            low = at + 1;
         } else {
-            low = j + 1;
-        }
-        if (low >= keep) {
-            break;
+            high = at;
         }
     }
 }
@@ -107,29 +121,13 @@ rk__sort_items(uint64_t *items, uint32_t n)
 
     for (;;) {
         while (n > 16) {
-            uint64_t pivot = items[n / 2];
-            uint32_t i = 0;
-            uint32_t j = n - 1;
-            for (;;) {
-                while (items[i] < pivot) {
-                    i++;
-                }
-                while (items[j] > pivot) {
-                    j--;
-                }
-                if (i >= j) {
-                    break;
-                }
-                uint64_t swap = items[i];
-                items[i++] = items[j];
-                items[j--] = swap;
-            }
-            uint32_t left = j + 1; /* [0, j] <= pivot <= [j + 1, n) */
-            bool left_waits = left > n - left;
-            waiting[depth] = left_waits ? items : items + left;
-            sizes[depth++] = left_waits ? left : n - left;
-            items += left_waits ? left : 0;
-            n = left_waits ? n - left : left;
+            uint32_t left = rk__partition_items(items, 0, n);
+            uint32_t right = n - left - 1; /* the pivot is in place */
+            bool left_waits = left > right;
+            waiting[depth] = left_waits ? items : items + left + 1;
+            sizes[depth++] = left_waits ? left : right;
+            items += left_waits ? left + 1 : 0;
+            n = left_waits ? right : left;
         }
         for (uint32_t i = 1; i < n; i++) {
             uint64_t item = items[i];
