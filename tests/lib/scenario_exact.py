@@ -208,14 +208,14 @@ def growing_rows_are_found_at_once(t):
     """More rows than a chunk of a growing segment holds, no flush: searched right after each insert, by codes after a few."""
     dim, step = 64, 1500
     rng = np.random.default_rng(31)
-    data = vectors.make(D.FLOAT_VECTOR, 4 * step, dim, rng)
+    data = vectors.make(D.FLOAT_VECTOR, 3 * step, dim, rng)
     queries = vectors.make(D.FLOAT_VECTOR, 20, dim, rng)
     for index, metric in (("HNSW", "L2"), ("AUTOINDEX", "COSINE"), ("HNSW", "IP"), ("FLAT", "L2")):
         name = create(t, [("id", D.INT64, {"is_primary": True}), ("v", D.FLOAT_VECTOR, {"dim": dim}), ("n", D.INT64, {})],
                       [("v", index, metric, HNSW if index == "HNSW" else {})])
         floor = 1.0 if index == "FLAT" else 0.99
         gone = set()
-        for round_ in range(4):
+        for round_ in range(3):
             new = range(round_ * step, (round_ + 1) * step)
             t.client.insert(name, [{"id": i, "v": data.sent[i], "n": i % 10} for i in new])
             t.client.delete(name, ids=list(new)[::9])
@@ -223,7 +223,7 @@ def growing_rows_are_found_at_once(t):
             for text, keep in (("", lambda i: True), ("n < 5", lambda i: i % 10 < 5), ("n == 3 and id > 900",
                                                                                      lambda i: i % 10 == 3 and i > 900)):
                 keys = [i for i in range(new.stop) if i not in gone and keep(i)]
-                for limit in (1, 10, 700):
+                for limit in (1, 10, 300):
                     found = t.client.search(name, data=queries.sent, filter=text, limit=limit,
                                             search_params={"params": {"ef": 700}})
                     total = 0.0
