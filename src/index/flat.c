@@ -129,11 +129,11 @@ rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to,
 
 typedef struct pass {
     const rk__space *space;
-    const rk__query *queries;
+    const rk__query *const *queries;
+    rk__heap *const *heaps;
     size_t n;
     size_t row_base;
     const rk__range *range;
-    rk__heap *heaps;
 } pass;
 
 static inline float
@@ -150,9 +150,9 @@ static void
 pass_four(const pass *p, const uint32_t *rows, size_t n, const float *inv, size_t first, bool ahead)
 {
     const rk__space *space = p->space;
-    const rk__query *q = p->queries + first;
-    rk__heap *heaps = p->heaps + first;
-    const void *const four[4] = {q[0].data, q[1].data, q[2].data, q[3].data};
+    const rk__query *const *q = p->queries + first;
+    rk__heap *const *heaps = p->heaps + first;
+    const void *const four[4] = {q[0]->data, q[1]->data, q[2]->data, q[3]->data};
     size_t lines = RK_MIN(space->row_bytes, AHEAD_BYTES);
 
     for (size_t i = 0; i < n; i++) {
@@ -165,7 +165,7 @@ pass_four(const pass *p, const uint32_t *rows, size_t n, const float *inv, size_
         }
         space->dist4(rk__space_row(space, rows[i]), four, space->dist_n, dist);
         for (size_t j = 0; j < 4; j++) {
-            offer(p->range, &heaps[j], key_with(space, &q[j], dist[j], inv[i]),
+            offer(p->range, heaps[j], key_with(space, q[j], dist[j], inv[i]),
                   (uint32_t)(p->row_base + rows[i]));
         }
     }
@@ -176,9 +176,9 @@ pass_one(const pass *p, const uint32_t *rows, size_t n, size_t first)
 {
     float keys[PASS];
 
-    rk__keys(p->space, &p->queries[first], rows, n, keys);
+    rk__keys(p->space, p->queries[first], rows, n, keys);
     for (size_t i = 0; i < n; i++) {
-        offer(p->range, &p->heaps[first], keys[i], (uint32_t)(p->row_base + rows[i]));
+        offer(p->range, p->heaps[first], keys[i], (uint32_t)(p->row_base + rows[i]));
     }
 }
 
@@ -205,10 +205,23 @@ pass_rows(const pass *p, const uint32_t *rows, size_t n)
 }
 
 void
+rk__scan_rows_many(const rk__space *space, const rk__query *const *queries, rk__heap *const *heaps,
+                   size_t n, const uint32_t *rows, size_t n_rows, const rk__range *range)
+{
+    pass p = {space, queries, heaps, n, 0, range};
+
+    for (size_t i = 0; i < n_rows; i += PASS) {
+        pass_rows(&p, rows + i, RK_MIN(n_rows - i, (size_t)PASS));
+    }
+}
+
+void
 rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t from, size_t to,
               size_t row_base, const rk_bitset *filter, const rk__range *range, rk__heap *heaps)
 {
-    pass p = {space, queries, n, row_base, range, heaps};
+    const rk__query *query_of[RK__MANY];
+    rk__heap *heap_of[RK__MANY];
+    pass p = {space, query_of, heap_of, n, row_base, range};
     rk__select_fn select = rk__kernels_get()->select;
     size_t width =
         RK_MAX(RK_MIN(PASS_BYTES / RK_MAX(space->row_bytes, (size_t)1), (size_t)PASS), (size_t)8);
@@ -217,6 +230,10 @@ rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t
 
     if (n == 0 || heaps[0].cap == 0 || from >= to) {
         return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        query_of[i] = &queries[i];
+        heap_of[i] = &heaps[i];
     }
     if (!filter) {
         for (size_t row = from; row < to; row += held) {

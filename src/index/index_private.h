@@ -148,13 +148,18 @@ void rk__heap_to_hits(rk__heap *heap, rk_metric metric, rk_hit *hits, uint32_t *
  * under |range|. */
 void rk__scan(const rk__space *space, const rk__query *query, size_t from, size_t to,
               size_t row_base, const rk_bitset *filter, const rk__range *range, rk__heap *heap);
-/* The same for |n| queries and their heaps in one pass over the rows. */
+/* The same for |n| queries, at most RK__MANY, and their heaps in one pass over the rows. */
 void rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t from,
                    size_t to, size_t row_base, const rk_bitset *filter, const rk__range *range,
                    rk__heap *heaps);
 /* The same for |n| rows given by number. */
 void rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
                    const rk__range *range, rk__heap *heap);
+
+/* The same for |n| queries and their heaps. */
+void rk__scan_rows_many(const rk__space *space, const rk__query *const *queries,
+                        rk__heap *const *heaps, size_t n, const uint32_t *rows, size_t n_rows,
+                        const rk__range *range);
 
 /* ---- sparse rows ---- */
 
@@ -225,7 +230,7 @@ typedef enum rk__kind_id { /* on disk: never renumber */
                            RK__KINDS
 } rk__kind_id;
 
-#define RK__MANY 64u /* queries that search_many is given at once, at most */
+#define RK__MANY 256u /* queries that search_many is given at once, at most */
 
 typedef struct rk__verbs {
     /* Fills index->impl; index->space is ready. */

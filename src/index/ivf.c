@@ -352,6 +352,160 @@ ivf_run(const rk_index *index, const rk__query *query, const rk_search_options *
     return RK_OK;
 }
 
+/* ---- several queries at once ---- */
+
+/*
+ * Every centre is read once for all queries, and every list once for those that probe it. That a
+ * list is scanned at another time than in a search of one query changes nothing: the best k are the
+ * best k in any order.
+ */
+typedef struct ivf_batch {
+    const rk_index *index;
+    const rk__query *queries;
+    rk__heap *heaps;
+    size_t n;
+    uint32_t nprobe;
+    const rk_bitset *filter;
+    rk__range range;
+    const void **forms; /* of the queries, as centres */
+    rk__heap *nearest;  /* lists of each query */
+    uint32_t *starts;   /* nlist + 2, into |probing| */
+    uint32_t *probing;  /* queries by list */
+} ivf_batch;
+
+static rk_code
+batch_memory(ivf_batch *b, rk_arena *arena, rk_err *err)
+{
+    const rk__space *space = &b->index->space;
+    const ivf_index *ivf = b->index->impl;
+    size_t probes = b->n * b->nprobe;
+    float *floats = rk_arena_alloc(arena, b->n * (is_bits(space) ? 1 : space->dim) * sizeof(float));
+    rk__near *items = RK_ARENA_ARRAY(arena, rk__near, probes);
+
+    b->forms = rk_arena_alloc(arena, b->n * sizeof(*b->forms));
+    b->nearest = RK_ARENA_ARRAY(arena, rk__heap, b->n);
+    b->starts = RK_ARENA_ARRAY(arena, uint32_t, (size_t)ivf->nlist + 2);
+    b->probing = rk_arena_alloc(arena, probes * sizeof(*b->probing));
+    if (!floats || !items || !b->forms || !b->nearest || !b->starts || !b->probing) {
+        return rk_fail(err, RK_ENOMEM, "IVF search: no memory for %zu queries", b->n);
+    }
+    for (size_t q = 0; q < b->n; q++) {
+        b->forms[q] = as_centre(space, b->queries[q].data, b->queries[q].inv_norm,
+                                is_bits(space) ? NULL : floats + q * space->dim);
+        b->nearest[q] = (rk__heap){.items = items + q * b->nprobe, .cap = b->nprobe};
+    }
+    return RK_OK;
+}
+
+static void
+batch_lists(const ivf_batch *b)
+{
+    const rk__space *space = &b->index->space;
+    const ivf_index *ivf = b->index->impl;
+    const rk__dense_kernels *f32 = &rk__kernels_get()->dense[RK__F32];
+    bool ip = space->metric == RK_METRIC_IP;
+
+    for (uint32_t c = 0; c < ivf->nlist; c++) {
+        const uint8_t *centre = ivf->centres + c * ivf->centre_bytes;
+        for (size_t q = 0; q < b->n; q += 4) {
+            size_t m = RK_MIN(b->n - q, (size_t)4);
+            float dist[4] = {0};
+            if (m == 4 && !is_bits(space)) {
+                const void *const four[4] = {b->forms[q], b->forms[q + 1], b->forms[q + 2],
+                                             b->forms[q + 3]};
+                (ip ? f32->ipx4 : f32->l2x4)(centre, four, space->dim, dist);
+            }
+            for (size_t j = 0; (m < 4 || is_bits(space)) && j < m; j++) {
+                dist[j] = is_bits(space) ? space->dist(b->forms[q + j], centre, space->dist_n)
+                          : ip           ? f32->ip(b->forms[q + j], centre, space->dim)
+                                         : f32->l2(b->forms[q + j], centre, space->dim);
+            }
+            for (size_t j = 0; j < m; j++) {
+                float key = ip ? -dist[j] : dist[j];
+                rk__heap_push(&b->nearest[q + j], key == key ? key : INFINITY, c);
+            }
+        }
+    }
+    for (size_t q = 0; q < b->n; q++) {
+        for (uint32_t i = 0; i < b->nearest[q].n; i++) {
+            b->starts[b->nearest[q].items[i].row + 2]++;
+        }
+    }
+    for (uint32_t c = 0; c < ivf->nlist; c++) {
+        b->starts[c + 2] += b->starts[c + 1];
+    }
+    for (size_t q = 0; q < b->n; q++) {
+        for (uint32_t i = 0; i < b->nearest[q].n; i++) {
+            b->probing[b->starts[b->nearest[q].items[i].row + 1]++] = (uint32_t)q;
+        }
+    }
+}
+
+/* One list for the |n| queries that probe it. */
+static void
+batch_scan(const ivf_batch *b, uint32_t list, const uint32_t *probing, size_t n)
+{
+    const ivf_index *ivf = b->index->impl;
+    const rk__query *queries[RK__MANY];
+    rk__heap *heaps[RK__MANY];
+    uint32_t rows[64];
+    size_t held = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        queries[i] = &b->queries[probing[i]];
+        heaps[i] = &b->heaps[probing[i]];
+    }
+    for (uint64_t i = ivf->offsets[list]; i < ivf->offsets[list + 1]; i++) {
+        uint32_t row = ivf->rows[i];
+        if (row < b->index->space.rows && (!b->filter || rk_bitset_get(b->filter, row))) {
+            rows[held++] = row;
+        }
+        if (held == RK_COUNT(rows)) {
+            rk__scan_rows_many(&b->index->space, queries, heaps, n, rows, held, &b->range);
+            held = 0;
+        }
+    }
+    if (held > 0) {
+        rk__scan_rows_many(&b->index->space, queries, heaps, n, rows, held, &b->range);
+    }
+}
+
+static rk_code
+ivf_run_many(const rk_index *index, const rk__query *queries, size_t n,
+             const rk_search_options *options, rk__heap *heaps, rk_err *err)
+{
+    const ivf_index *ivf = index->impl;
+    ivf_batch b = {
+        .index = index, .queries = queries, .heaps = heaps, .n = n, .filter = options->filter};
+    bool done = false;
+
+    b.range = rk__range_of(index->space.metric, options);
+    b.nprobe = (uint32_t)rk__param_int(options->params, "nprobe", NPROBE_DEFAULT, 1, 65536);
+    b.nprobe = RK_MIN(b.nprobe, ivf->nlist);
+    if ((uint64_t)options->filter_count * ivf->nlist <= (uint64_t)index->space.rows * b.nprobe) {
+        rk__scan_many(&index->space, queries, n, 0, index->space.rows, 0, options->filter, &b.range,
+                      heaps);
+        return RK_OK;
+    }
+    if (!options->range) { /* how far that one goes depends on what it finds */
+        RK_RET(batch_memory(&b, options->arena, err));
+        batch_lists(&b);
+        for (uint32_t c = 0; c < ivf->nlist; c++) {
+            if (b.starts[c + 1] > b.starts[c]) {
+                batch_scan(&b, c, b.probing + b.starts[c], b.starts[c + 1] - b.starts[c]);
+            }
+        }
+        done = true;
+    }
+    for (size_t q = 0; q < n; q++) {
+        if (!done || (heaps[q].n < heaps[q].cap && b.nprobe < ivf->nlist)) {
+            heaps[q].n = 0;
+            RK_RET(ivf_run(index, &queries[q], options, &heaps[q], err));
+        }
+    }
+    return RK_OK;
+}
+
 /* ---- image ---- */
 
 static void
@@ -421,6 +575,7 @@ ivf_free(rk_index *index)
 const rk__verbs rk__ivf_verbs = {
     .build = ivf_build,
     .search = ivf_run,
+    .search_many = ivf_run_many,
     .sections = ivf_sections,
     .open = ivf_open,
     .free = ivf_free,
