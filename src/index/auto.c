@@ -107,27 +107,41 @@ has_room(const rk_index *index)
     return true;
 }
 
+static void
+become(rk_index *index, rk__kind_id kind, void *impl)
+{
+    index->kind = kind;
+    index->kind_name = rk__kind_name(kind);
+    index->verbs = rk__kind_verbs(kind);
+    index->impl = impl;
+}
+
 rk_code
 rk__auto_take_graph(rk_index *index, const rk_build_options *options, rk_err *err)
 {
     rk_build_options quiet = *options;
     rk__cluster *lists = index->impl;
-    rk__hnsw *graph = NULL;
+    uint64_t reserved = index->reserved_bytes;
     rk_code code = RK_OK;
 
     quiet.rows_done = NULL; /* the clusters have counted them */
-    index->impl = NULL;
-    index->kind = RK__KIND_HNSW;
-    index->kind_name = rk__kind_name(index->kind);
-    index->verbs = rk__kind_verbs(index->kind);
+    become(index, RK__KIND_HNSW, NULL);
     code = rk__hnsw_build(index, &quiet, err);
-    graph = index->impl;
-    if (!graph) {
-        rk__cluster_delete(lists);
-        return code;
+    if (index->impl) {
+        ((rk__hnsw *)index->impl)->lists = lists;
     }
-    graph->lists = lists;
-    return code == RK_OK ? rk__hnsw_finish(index, &quiet, err) : code;
+    if (code == RK_OK) {
+        code = rk__hnsw_finish(index, &quiet, err);
+    }
+    if (code != RK_OK) { /* what was there is as it was */
+        if (index->impl) {
+            ((rk__hnsw *)index->impl)->lists = NULL;
+            index->verbs->free(index);
+        }
+        become(index, RK__KIND_IVF_RABITQ, lists);
+        rk__index_release(index, index->reserved_bytes - reserved);
+    }
+    return code;
 }
 
 rk_code
@@ -147,5 +161,10 @@ rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err)
     if (!(by_walk < CLEARLY * by_lists)) {
         return RK_OK;
     }
-    return rk__auto_take_graph(index, options, err);
+    rk_code code = rk__auto_take_graph(index, options, err);
+    if (code == RK_ENOMEM) { /* it is not needed for an answer */
+        rk_err_clear(err);
+        code = RK_OK;
+    }
+    return code;
 }

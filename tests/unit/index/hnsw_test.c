@@ -773,6 +773,17 @@ test_automatic_graph(void **state)
     assert_int_equal(rk_index_build(&index, RK_STR("AUTOINDEX"), &v, &options, &err), RK_OK);
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "IVF_RABITQ"); /* so few rows */
+    uint64_t used = rk_mem_used(mem);
+    for (int64_t at = 0; at < 64; at += 3) { /* without memory all stays as it was */
+        rk_alloc_fail_after(at);
+        assert_int_equal(rk__auto_take_graph(index, &options, &err), RK_ENOMEM);
+        rk_alloc_fail_after(-1);
+        assert_true(rk_mem_used(mem) == used);
+        at += at / 2;
+    }
+    assert_true(recall_with(index, &v, RK_METRIC_COSINE, queries, NULL, "", "") >= 0.93);
+    rk_index_get_info(index, &info);
+    assert_string_equal(info.kind, "IVF_RABITQ");
     assert_int_equal(rk__auto_take_graph(index, &options, &err), RK_OK);
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "HNSW");
