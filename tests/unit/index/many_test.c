@@ -167,8 +167,11 @@ dim_of(rk_vector_type type, rk_metric metric)
 static void
 build(set *s, const char *kind)
 {
-    rk_param params[3] = {{RK_STR("nlist"), RK_STR("24")}, {RK_STR("m"), RK_STR("8")}};
-    rk_build_options o = {.metric = s->metric, .params = {params, 2}, .seed = 3};
+    rk_param params[4] = {{RK_STR("nlist"), RK_STR("24")},
+                          {RK_STR("m"), RK_STR("8")},
+                          {RK_STR("M"), RK_STR("12")},
+                          {RK_STR("efConstruction"), RK_STR("40")}};
+    rk_build_options o = {.metric = s->metric, .params = {params, 4}, .seed = 3};
     rk_err err = {0};
 
     if (s->metric == RK_METRIC_MHJACCARD) {
@@ -237,7 +240,7 @@ test_walks(void **state)
 {
     static const rk_metric metrics[] = {RK_METRIC_L2, RK_METRIC_IP, RK_METRIC_COSINE};
     static const char *const efs[] = {"11", "24", "60"};
-    enum { MANY = 9000 };
+    enum { MANY = 5000 };
 
     RK_UNUSED(state);
     for (size_t m = 0; m < RK_COUNT(metrics); m++) {
