@@ -6,8 +6,16 @@
  *       makes ROWS rows (sparse_data.c), builds TAAT_NAIVE and BLOCK_MAX_MAXSCORE over them, runs
  * the same queries through both in turn and prints medians: rows/s of the build, bytes per posting,
  * queries/s, their ratio, and recall@10 against the plain scan of TAAT_NAIVE with scores compared
- * bit for bit sparse filter ROWS the same under random filters sparse describe FILE what made-up
- * rows are like beside those of a file of real ones (JSON lines)
+ * bit for bit
+ *
+ *   sparse filter ROWS ...
+ *       the same under filters: of rows at random, and of rows that share their strongest term
+ *
+ *   sparse real DOCUMENTS QUERIES
+ *       real rows and queries (JSON lines): both answers are compared bit for bit, filtered and not
+ *
+ *   sparse describe [FILE]
+ *       what made-up rows are like beside those of a file of real ones
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +51,7 @@ typedef struct side {
     rk_hit *hits; /* queries * K */
     uint32_t *n;
     double qps[ROUNDS_MAX];
+    double unfiltered;
 } side;
 
 static void
@@ -130,21 +139,44 @@ compare(side sides[2], const sparse_data *d, size_t rounds, const rk_bitset *fil
     for (size_t i = 0; i < 2; i++) {
         qsort(sides[i].qps, rounds, sizeof(double), compare_doubles);
     }
-    printf("| %s | %.0f | %.0f | %.2f | %.4f |\n", label, sides[0].qps[rounds / 2],
-           sides[1].qps[rounds / 2], sides[1].qps[rounds / 2] / sides[0].qps[rounds / 2],
+    double own = sides[1].qps[rounds / 2];
+    if (!filter) {
+        sides[1].unfiltered = own;
+    }
+    printf("| %s | %.0f | %.0f | %.2f | %.0f %% | %.4f |\n", label, sides[0].qps[rounds / 2], own,
+           own / sides[0].qps[rounds / 2], 100 * own / sides[1].unfiltered,
            recall(&sides[0], &sides[1], d->queries));
 }
 
-static void
-random_filter(rk_bitset *filter, size_t rows, double share)
+/* The index of a row's largest value, mixed. */
+static uint64_t
+strongest(const sparse_data *d, size_t row)
 {
+    rk__pair best = {0, 0};
+
+    for (uint64_t at = d->offsets[row]; at < d->offsets[row + 1]; at += sizeof(rk__pair)) {
+        rk__pair pair;
+        memcpy(&pair, d->data + at, sizeof(pair));
+        best = pair.value > best.value ? pair : best;
+    }
+    uint64_t x = (best.index + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+    return x ^ x >> 32;
+}
+
+/* About |share| of the rows: at random, or all rows of some terms. */
+static void
+make_filter(rk_bitset *filter, const sparse_data *d, double share, bool clustered)
+{
+    size_t rows = d->rows;
     uint64_t state = 99;
 
     if (rk_bitset_init(filter, rows) != RK_OK) {
         abort();
     }
     for (size_t i = 0; i < rows; i++) {
-        if ((double)(rk__random(&state) >> 11) * 0x1p-53 < share) {
+        uint64_t draw = clustered ? strongest(d, i) : rk__random(&state);
+        if ((double)(draw >> 11) * 0x1p-53 < share) {
             rk_bitset_set(filter, i);
         }
     }
@@ -153,7 +185,7 @@ random_filter(rk_bitset *filter, size_t rows, double share)
 static int
 run(size_t rows, size_t queries, size_t rounds, bool filters)
 {
-    static const double shares[] = {0.9, 0.5, 0.1, 0.05, 0.01, 0.001};
+    static const double shares[] = {0.9, 0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001};
     side sides[2] = {{.algorithm = "TAAT_NAIVE"}, {.algorithm = "BLOCK_MAX_MAXSCORE"}};
     sparse_data d;
 
@@ -169,14 +201,82 @@ run(size_t rows, size_t queries, size_t rounds, bool filters)
     build(&sides[0], &v, queries);
     build(&sides[1], &v, queries);
     printf("\n| rows pass | TAAT_NAIVE, queries/s | BLOCK_MAX_MAXSCORE, queries/s | ratio | "
-           "recall@10, same bits |\n| --- | --- | --- | --- | --- |\n");
+           "of unfiltered | recall@10, same bits |\n| --- | --- | --- | --- | --- | --- |\n");
     compare(sides, &d, rounds, NULL, 0, "all");
-    for (size_t i = 0; filters && i < RK_COUNT(shares); i++) {
+    for (size_t i = 0; filters && i < 2 * RK_COUNT(shares); i++) {
+        bool clustered = i >= RK_COUNT(shares);
+        double share = shares[i % RK_COUNT(shares)];
         rk_bitset filter;
-        char label[32];
-        random_filter(&filter, rows, shares[i]);
-        (void)snprintf(label, sizeof(label), "%g %%", shares[i] * 100);
+        char label[48];
+        make_filter(&filter, &d, share, clustered);
+        (void)snprintf(label, sizeof(label), "%g %%, %s", share * 100,
+                       clustered ? "by strongest term" : "at random");
         compare(sides, &d, rounds, &filter, rk_bitset_count(&filter), label);
+        rk_bitset_deinit(&filter);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        rk_index_free(sides[i].index);
+        rk_free(sides[i].hits);
+        rk_free(sides[i].n);
+    }
+    sparse_data_free(&d);
+    return 0;
+}
+
+/* Rows of |path| follow those of |d|. */
+static bool
+append_queries(sparse_data *d, const char *path)
+{
+    sparse_data queries;
+
+    if (!sparse_data_load(&queries, path)) {
+        return false;
+    }
+    uint64_t len = d->offsets[d->rows];
+    uint8_t *data = rk_realloc(d->data, len + queries.offsets[queries.rows]);
+    uint64_t *offsets = rk_realloc(d->offsets, (d->rows + queries.rows + 1) * sizeof(*d->offsets));
+    if (!data || !offsets) {
+        abort();
+    }
+    memcpy(data + len, queries.data, queries.offsets[queries.rows]);
+    for (size_t i = 0; i <= queries.rows; i++) {
+        offsets[d->rows + i] = len + queries.offsets[i];
+    }
+    d->data = data;
+    d->offsets = offsets;
+    d->queries = queries.rows;
+    sparse_data_free(&queries);
+    return true;
+}
+
+static int
+real(const char *documents, const char *queries)
+{
+    side sides[2] = {{.algorithm = "TAAT_NAIVE"}, {.algorithm = "BLOCK_MAX_MAXSCORE"}};
+    static const double shares[] = {1, 0.5, 0.3, 0.2};
+    sparse_data d;
+
+    if (!sparse_data_load(&d, documents) || !append_queries(&d, queries)) {
+        fprintf(stderr, "cannot read rows from %s and %s\n", documents, queries);
+        return 1;
+    }
+    rk_vectors v = {RK_VEC_SPARSE, 0, d.rows, d.data, d.offsets};
+    printf("%zu rows, %zu queries\n", d.rows, d.queries);
+    build(&sides[0], &v, d.queries);
+    build(&sides[1], &v, d.queries);
+    for (size_t i = 0; i < 2 * RK_COUNT(shares); i++) {
+        rk_bitset filter;
+        make_filter(&filter, &d, shares[i / 2], i % 2);
+        bool all = shares[i / 2] == 1;
+        for (size_t j = 0; j < 2; j++) {
+            (void)search(&sides[j], &d, all ? NULL : &filter, rk_bitset_count(&filter));
+        }
+        size_t hits = 0;
+        for (size_t q = 0; q < d.queries; q++) {
+            hits += sides[0].n[q];
+        }
+        printf("%zu rows pass: %zu hits, recall@10 with the same bits %.4f\n",
+               rk_bitset_count(&filter), hits, recall(&sides[0], &sides[1], d.queries));
         rk_bitset_deinit(&filter);
     }
     for (size_t i = 0; i < 2; i++) {
@@ -218,6 +318,9 @@ main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "describe") == 0) {
         return describe(argc > 2 ? argv[2] : NULL);
     }
+    if (argc > 3 && strcmp(argv[1], "real") == 0) {
+        return real(argv[2], argv[3]);
+    }
     if (argc > 2 && strcmp(argv[1], "run") == 0) {
         return run(number(argc, argv, 2, 100000), number(argc, argv, 3, 200),
                    RK_MIN(number(argc, argv, 4, 5), (size_t)ROUNDS_MAX), false);
@@ -226,6 +329,7 @@ main(int argc, char **argv)
         return run(number(argc, argv, 2, 100000), number(argc, argv, 3, 200),
                    RK_MIN(number(argc, argv, 4, 5), (size_t)ROUNDS_MAX), true);
     }
-    fprintf(stderr, "usage: sparse run|filter ROWS [QUERIES [ROUNDS]] | sparse describe [FILE]\n");
+    fprintf(stderr, "usage: sparse run|filter ROWS [QUERIES [ROUNDS]] | sparse describe [FILE] | "
+                    "sparse real DOCUMENTS QUERIES\n");
     return 2;
 }

@@ -20,8 +20,10 @@
 #define AHEAD       8u  /* rows and quarters asked for before they are scored */
 #define CLASSES     64u /* of bounds, in place of an order */
 #define BATCH_ROWS  48u /* gathered before they are scored */
+#define SEED_ROWS   3.0 /* passing rows for each of k */
 #define SEEDS_MIN   8u
 #define SEEDS_MAX   128u
+#define MARK_ROWS   64u  /* asked for together */
 #define MARK_SHARE  2u   /* fewer rows than quarters / MARK_SHARE: they are marked */
 #define FIRST_ROWS  128u /* and 8 k: then what remains is weighed */
 #define GIVE_UP     32u  /* more rows than one in so many remain: sums cost less */
@@ -157,11 +159,19 @@ mark_passing(fine *f, rk_err *err)
     if (!f->passing) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu marks", f->n_quarters);
     }
-    for (size_t row = rk_bitset_next(filter, 0); row < rows;
-         row = rk_bitset_next(filter, row + 1)) {
-        uint32_t place = s->places[row];
-        if (RK_LIKELY(place / RK__SPARSE_QUARTER < f->n_quarters)) { /* images are not trusted */
-            f->passing[place / RK__SPARSE_QUARTER] |= (uint16_t)(1u << place % RK__SPARSE_QUARTER);
+    for (size_t row = rk_bitset_next(filter, 0); row < rows;) {
+        uint32_t batch[MARK_ROWS];
+        size_t n = 0;
+        for (; n < MARK_ROWS && row < rows; row = rk_bitset_next(filter, row + 1)) {
+            __builtin_prefetch(&s->places[row]);
+            batch[n++] = (uint32_t)row;
+        }
+        for (size_t i = 0; i < n; i++) {
+            uint32_t place = s->places[batch[i]];
+            if (RK_LIKELY(place / RK__SPARSE_QUARTER < f->n_quarters)) { /* not trusted */
+                f->passing[place / RK__SPARSE_QUARTER] |=
+                    (uint16_t)(1u << place % RK__SPARSE_QUARTER);
+            }
         }
     }
     for (size_t p = 0; p < s->n_patches; p++) {
@@ -238,7 +248,7 @@ score_seeds(fine *f)
     uint16_t best[SEEDS_MAX];
     uint32_t seeds[2 * SEEDS_MAX];
     size_t n_seeds = 0;
-    double rows = (double)f->search->heap->cap / f->rows_each;
+    double rows = SEED_ROWS * (double)f->search->heap->cap / f->rows_each;
     size_t room = rows < SEEDS_MIN ? SEEDS_MIN : rows > SEEDS_MAX ? SEEDS_MAX : (size_t)rows;
     size_t n = 0;
 

@@ -32,7 +32,7 @@
 #define TERMS_MAX   4096u /* of a query with bounds; the factors of more would be too coarse */
 #define CANDIDATES  2048u /* kept before they are scored */
 #define DIRECT_ROWS 256u  /* so few, and more where bounds are many: scored one by one */
-#define DIRECT_PART 10u   /* patches and terms in their place */
+#define DIRECT_PART 20u   /* patches and terms in their place */
 #define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
 #define TERMS_AHEAD 2u
 #define NODES_AHEAD 3u /* of such a group */
