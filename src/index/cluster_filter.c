@@ -22,20 +22,23 @@
  */
 #include "index/cluster_search.h"
 
-#define SELECT_WORDS 32u
-#define COUNT_ROWS   4096u       /* more passing rows are sampled */
-#define ORDER_COST   4.0f        /* nanoseconds for a passing row */
-#define ORDER_RATE   (1.0f / 16) /* where more of those near the query do, neither */
-#define EMPTY_LISTS  12.0f       /* visited in vain before they are counted */
-#define APART_ROWS   16.0f       /* so many of the rows tested should have passed */
-#define APART_SHARE  2.0f        /* and half of it did */
-#define SCAN_RATE    (1.0f / 16)
-#define SURVIVORS    6.0f /* of a block: with more, a filter is tested first */
-#define FLUSH_FROM   64u
-#define BUDGET       1.0f /* of the hits that may be missed */
-#define SEEN_ENOUGH  32u  /* passing rows make a distribution */
-#define LEARN_ROWS   8u   /* of a list */
-#define CHECK_EVERY  4u
+#define SELECT_WORDS  32u
+#define COUNT_ROWS    4096u       /* more passing rows are sampled */
+#define ORDER_COST    4.0f        /* nanoseconds for a passing row */
+#define ORDER_RATE    (1.0f / 16) /* where more of those near the query pass, none are ordered */
+#define ORDER_NEAR    10000.0f    /* nanoseconds that an order may cost: near the query, */
+#define ORDER_APART   25000.0f    /* and apart from it, where it also spares the counting */
+#define EMPTY_LISTS   12.0f       /* visited in vain before they are counted */
+#define APART_SHARE   0.75f       /* of the rows that should have passed */
+#define SCAN_RATE     (1.0f / 16)
+#define SURVIVORS     6.0f /* of a block: with more, a filter is tested first */
+#define FLUSH_FROM    64u
+#define BUDGET        0.3f /* of the hits that may be missed */
+#define BUDGET_IP     0.1f /* the nearest rows are the longest of their lists */
+#define EPSILON_TIMES 1.0f /* 0.8 for the wanted share of hits; some lie far off their centres */
+#define SEEN_ENOUGH   32u  /* passing rows make a distribution */
+#define LEARN_ROWS    8u   /* of a list */
+#define CHECK_EVERY   4u
 
 static inline uint32_t
 count_bits(uint32_t x)
@@ -165,7 +168,8 @@ order_pays(const rk__cluster_search_state *s, float tests)
 bool
 rk__cluster_wants_order(const rk__cluster_search_state *s)
 {
-    return !s->starts && (float)s->passing < ORDER_RATE * (float)s->tested && order_pays(s, 10000);
+    return !s->starts && (float)s->passing < ORDER_RATE * (float)s->tested &&
+           order_pays(s, ORDER_NEAR);
 }
 
 void
@@ -374,7 +378,7 @@ rk__cluster_is_apart(const rk__cluster_search_state *s)
     float expected = (float)s->tested * s->share;
     float visited = (float)RK_MAX(s->held + s->empty, 1u);
 
-    return (expected >= APART_ROWS && (float)s->passing * APART_SHARE < expected) ||
+    return (float)s->passing < RK_MIN(APART_SHARE * expected, expected - 3 * sqrtf(expected)) ||
            (float)s->empty >= EMPTY_LISTS + 2 * visited * expf(-expected / visited);
 }
 
@@ -416,6 +420,9 @@ chance(const rk__cluster_search_state *s, const bearing *b, const rk__cluster_it
 
     if (!(z < 4)) {
         return 1;
+    }
+    if (s->cluster->space.ip) { /* lengths differ: a heavier tail */
+        return 1 / (1 + exp_about(RK_MIN(-1.5f * z, 60.0f)));
     }
     return z < -6 ? 0 : 1 / (1 + exp_about(-z * (1.5976f + 0.07056f * z * z)));
 }
@@ -466,7 +473,7 @@ counted_lists(rk__cluster_search_state *s, uint32_t from, uint32_t *n)
         s->no_memory = true;
         return NULL;
     }
-    if (!s->starts && order_pays(s, 25000)) {
+    if (!s->starts && order_pays(s, ORDER_APART)) {
         rk__cluster_order(s);
         if (s->no_memory) {
             return NULL;
@@ -508,7 +515,7 @@ rk__cluster_probe_counted(rk__cluster_search_state *s, uint32_t from)
     uint32_t n = 0;
     rk__cluster_item *items = counted_lists(s, from, &n);
     float missed = 1 - RK_MIN(s->effort.recall, 0.9999f);
-    float epsilon = 0.8f * sqrtf(2 * logf(1 / missed));
+    float epsilon = EPSILON_TIMES * sqrtf(2 * logf(1 / missed));
     uint32_t check = 0;
 
     if (!items) {
@@ -516,12 +523,14 @@ rk__cluster_probe_counted(rk__cluster_search_state *s, uint32_t from)
     }
     s->counted = true;
     s->radius_of = radius_of_spread(s->cluster);
+    epsilon *= s->cluster->space.ip ? 2 : 1; /* what is not in the code is longer for long rows */
     s->effort.epsilon = RK_MAX(s->effort.epsilon, epsilon);
     for (uint32_t i = 0; i < n && !s->no_memory; i++) {
         if (s->threshold != RK__CLUSTER_NEVER && s->held >= s->effort.least &&
             s->seen >= SEEN_ENOUGH) {
             bearing b = bearing_of(s);
-            float few = BUDGET * missed * (float)RK_MAX(s->near.n, 1u);
+            float few =
+                (s->cluster->space.ip ? BUDGET_IP : BUDGET) * missed * (float)RK_MAX(s->near.n, 1u);
             if (i >= check && give_less(s, &b, items + i, n - i, few)) {
                 break;
             }

@@ -28,8 +28,12 @@ drop_kept(rk__cluster_search_state *s)
 
 /* A row with its distance by record. */
 static inline void
-accept(rk__cluster_search_state *s, float dist, uint32_t at)
+accept(rk__cluster_search_state *s, float dist, float key, uint32_t at)
 {
+    if (dist < s->best) {
+        s->best = dist;
+        s->best_key = key;
+    }
     if (!(dist <= s->threshold + s->slack) || dist < s->lower - s->slack) {
         return;
     }
@@ -83,7 +87,7 @@ score_waiting(rk__cluster_search_state *s, const rk__cluster_item *items, uint32
     if (c->records) {
         rk__cluster_score(&c->space, &s->coded, c->records, at, n, score);
         for (uint32_t i = 0; i < n; i++) {
-            accept(s, items[i].key + score[i], at[i]);
+            accept(s, items[i].key + score[i], items[i].key, at[i]);
             if (s->counted && items[i].est == -INFINITY) {
                 learn_scored(s, at[i], score[i], items[i].key);
             }
@@ -99,7 +103,7 @@ score_waiting(rk__cluster_search_state *s, const rk__cluster_item *items, uint32
     for (uint32_t i = 0; i < n; i++) {
         float dist =
             s->index->space.metric == RK_METRIC_COSINE ? 2 + 2 * score[i] : score[i] + s->to_est;
-        accept(s, dist, at[i]);
+        accept(s, dist, items[i].key, at[i]);
         if (s->counted && items[i].est == -INFINITY) {
             learn_scored(s, at[i], dist - items[i].key, items[i].key);
         }

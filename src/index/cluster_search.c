@@ -28,7 +28,8 @@
 #define BATCH      RK__CLUSTER_BATCH
 #define LOOK_LISTS 4u     /* visited before it is asked where the rows are that pass */
 #define THIN       0.035f /* of beta more, per e-fold that passing rows are fewer */
-#define EXACT_ROWS 64u    /* so few passing rows are scored on their vectors at once */
+#define THIN_IP    0.25f
+#define EXACT_ROWS 64u /* so few passing rows are scored on their vectors at once */
 
 static void
 scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
@@ -67,7 +68,8 @@ distance_above(const rk__cluster_search_state *s, float key, float nearest)
         s->cluster->space.ip ? s->unit * s->cluster->info.radius : RK_MAX(s->threshold, 0.0f);
 
     if (s->tested > 0) { /* few pass: the k-th is farther, as are the lists that hold nearer ones */
-        unit *= 1 + THIN * logf((float)(s->tested + 1) / (float)(s->passing + 1));
+        float thin = s->cluster->space.ip ? THIN_IP : THIN;
+        unit *= 1 + thin * logf((float)(s->tested + 1) / (float)(s->passing + 1));
     }
     return key <= nearest ? 0 : (key - nearest) / unit;
 }
@@ -110,7 +112,8 @@ probe_lists(rk__cluster_search_state *s)
         const rk__cluster_item *list = &lists->items[i++];
         float above = 0;
         if (s->threshold != NEVER) {
-            float from = filtered ? RK_MAX(nearest, s->held_key) : nearest;
+            float from =
+                filtered ? RK_MAX(nearest, c->space.ip ? s->best_key : s->held_key) : nearest;
             above = distance_above(s, list->key, from);
             if (probed >= s->effort.probes ||
                 (above > s->effort.beta && (!filtered || s->held >= s->effort.least))) {
@@ -199,6 +202,8 @@ prepare(rk__cluster_search_state *s, uint32_t k, bool *finite, rk_err *err)
     s->lists.arena = arena;
     s->share = (float)s->options->filter_count / (float)s->cluster->rows;
     s->held_key = -INFINITY;
+    s->best = INFINITY;
+    s->best_key = -INFINITY;
     s->near.cap = k;
     s->near.items = rk_arena_alloc(arena, (size_t)k * sizeof(*s->near.items));
     s->kept_cap = 2 * k + 256;
@@ -272,7 +277,8 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
 #define EPSILON_NAMED  2.0f
-#define FILTER_MORE    0.0
+#define FILTER_MORE    0.1
+#define FILTER_MORE_IP 0.5
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
@@ -287,7 +293,7 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
 
     if (!named && (declared || cluster->info.flags & RK__CLUSTER_AUTO)) {
         if (options->filter) { /* the k nearest that pass lie farther out, where bits tell less */
-            recall += (1 - recall) * FILTER_MORE;
+            recall += (1 - recall) * (cluster->space.ip ? FILTER_MORE_IP : FILTER_MORE);
         }
         return rk__cluster_effort_of(cluster, (float)recall);
     }

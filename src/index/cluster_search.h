@@ -32,6 +32,8 @@ typedef struct rk__cluster_search_state {
     uint32_t n_kept;
     uint32_t kept_cap;
     rk__cluster_lists lists;
+    float best;      /* the nearest row so far, and */
+    float best_key;  /* the key of its list */
     uint32_t scored; /* rows, by record */
     float scan_cost; /* nanoseconds, about */
     rk__cluster_item *waiting;

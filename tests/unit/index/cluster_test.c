@@ -264,6 +264,165 @@ test_mapped_filters(void **state)
     rk_free(queries);
 }
 
+/* ---- filters of every shape and share ---- */
+
+enum { MANY = 20000, MANY_DIM = 64, CELLS = 40 };
+
+typedef enum shape { RANDOM, CLUSTERED, NEAR, FAR, SHAPES } shape;
+
+typedef struct shapes_bed {
+    rk_metric metric;
+    rk_vectors v;
+    void *data;
+    uint8_t *queries;
+    rk__near *truth[QUERIES]; /* all rows, nearest first */
+    uint8_t cell[MANY];       /* the nearest of some rows, so that neighbourhoods pass whole */
+} shapes_bed;
+
+static void
+shapes_init(shapes_bed *b, rk_metric metric)
+{
+    size_t bytes = MANY_DIM * sizeof(float);
+    void *data = testing_dense(RK_VEC_F32, MANY_DIM, MANY, 14, 91);
+
+    *b =
+        (shapes_bed){.metric = metric, .data = data, .v = {RK_VEC_F32, MANY_DIM, MANY, data, NULL}};
+    b->queries = testing_dense(RK_VEC_F32, MANY_DIM, QUERIES, 14, 92);
+    for (size_t q = 0; q < QUERIES; q++) {
+        b->truth[q] = rk_alloc(MANY * sizeof(rk__near));
+        assert_non_null(b->truth[q]);
+        (void)testing_truth(&b->v, metric, b->queries + q * bytes, bytes, NULL, b->truth[q]);
+    }
+    for (size_t r = 0; r < MANY; r++) {
+        const float *row = (const float *)data + r * MANY_DIM;
+        float best = INFINITY;
+        for (size_t c = 0; c < CELLS; c++) {
+            float d = rk_distance(RK_VEC_F32, RK_METRIC_L2, MANY_DIM, row,
+                                  (const float *)data + c * 401 * MANY_DIM);
+            b->cell[r] = d < best ? (uint8_t)c : b->cell[r];
+            best = RK_MIN(best, d);
+        }
+    }
+}
+
+static void
+shapes_deinit(shapes_bed *b)
+{
+    for (size_t q = 0; q < QUERIES; q++) {
+        rk_free(b->truth[q]);
+    }
+    rk_free(b->queries);
+    rk_free(b->data);
+}
+
+static void
+shapes_filter(const shapes_bed *b, shape of, size_t q, size_t passing, rk_bitset *filter)
+{
+    testing_rng rng = {5};
+
+    rk_bitset_fill(filter, false);
+    for (size_t n = 0; of == RANDOM && n < passing;) {
+        size_t row = testing_u64(&rng) % MANY;
+        n += !rk_bitset_get(filter, row);
+        rk_bitset_set(filter, row);
+    }
+    for (size_t c = 0, n = 0; of == CLUSTERED && c < CELLS; c++) {
+        for (size_t r = 0; r < MANY && n < passing; r++) {
+            if (b->cell[r] == c) {
+                rk_bitset_set(filter, r);
+                n++;
+            }
+        }
+    }
+    for (size_t i = 0; of >= NEAR && i < passing; i++) {
+        rk_bitset_set(filter, b->truth[q][of == NEAR ? i : MANY - 1 - i].row);
+    }
+}
+
+static double
+shapes_recall(const shapes_bed *b, const rk_index *index, rk_params params, shape of,
+              size_t passing)
+{
+    size_t bytes = MANY_DIM * sizeof(float);
+    float sign = rk_metric_larger_is_nearer(b->metric) ? -1.0f : 1.0f;
+    rk_arena *arena = rk_arena_new(0);
+    rk_bitset filter;
+    uint32_t found = 0;
+    uint32_t wanted = 0;
+
+    assert_int_equal(rk_bitset_init(&filter, MANY), RK_OK);
+    for (size_t q = 0; q < QUERIES; q++) {
+        rk_search_options options = {
+            .k = K, .params = params, .filter = &filter, .filter_count = passing, .arena = arena};
+        rk_hit hits[K];
+        rk__near last = {0};
+        uint32_t n = 0;
+        uint32_t seen = 0;
+        if (q == 0 || of >= NEAR) {
+            shapes_filter(b, of, q, passing, &filter);
+            assert_int_equal(rk_bitset_count(&filter), passing);
+        }
+        assert_int_equal(
+            rk_index_search(index, b->queries + q * bytes, bytes, &options, hits, &n, NULL), RK_OK);
+        assert_int_equal(n, RK_MIN(passing, (size_t)K));
+        for (size_t i = 0; i < MANY && seen < n; i++) {
+            if (rk_bitset_get(&filter, b->truth[q][i].row)) {
+                last = b->truth[q][i];
+                seen++;
+            }
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(rk_bitset_get(&filter, hits[i].row));
+            found += sign * hits[i].score <= last.key + 1e-4f * fabsf(last.key);
+        }
+        wanted += n;
+        rk_arena_reset(arena);
+    }
+    rk_bitset_deinit(&filter);
+    rk_arena_free(arena);
+    return wanted > 0 ? (double)found / wanted : 1;
+}
+
+static void
+test_filter_shapes(void **state)
+{
+    static const char *const shapes[] = {"random", "clustered", "near", "far"};
+    static const double shares[] = {0.0002, 0.001, 0.003, 0.01, 0.02, 0.05,
+                                    0.1,    0.3,   0.5,   0.9,  0.99, 1};
+    static const rk_metric metrics[] = {RK_METRIC_L2, RK_METRIC_COSINE, RK_METRIC_IP};
+    static const char *const kinds[] = {"AUTOINDEX", "IVF_RABITQ"};
+
+    RK_UNUSED(state);
+    for (size_t m = 0; m < RK_COUNT(metrics) * RK_COUNT(kinds); m++) {
+        rk_metric metric = metrics[m / RK_COUNT(kinds)];
+        const char *kind = kinds[m % RK_COUNT(kinds)];
+        bool listed = m % RK_COUNT(kinds) == 1;
+        rk_param nlist = {RK_STR("nlist"), RK_STR("256")};
+        rk_param nprobe = {RK_STR("nprobe"), RK_STR("24")};
+        rk_build_options options = {
+            .metric = metric, .params = {&nlist, listed ? 1 : 0}, .seed = 9};
+        rk_params params = {&nprobe, listed ? 1 : 0};
+        rk_index *index = NULL;
+        rk_err err = {0};
+        static shapes_bed b;
+        shapes_init(&b, metric);
+        if (rk_index_build(&index, rk_str_from(kind), &b.v, &options, &err) != RK_OK) {
+            fail_msg("%s", err.text);
+        }
+        for (size_t s = 0; s < RK_COUNT(shares) * SHAPES; s++) {
+            double share = shares[s / SHAPES];
+            size_t passing = (size_t)(share * MANY + 0.5);
+            double recall = shapes_recall(&b, index, params, (shape)(s % SHAPES), passing);
+            if (recall < (share < 0.002 ? 1 : 0.95)) { /* few are scored one by one */
+                fail_msg("%s %s %s %g: recall %.3f", kind, rk_metric_name(metric),
+                         shapes[s % SHAPES], share, recall);
+            }
+        }
+        rk_index_free(index);
+        shapes_deinit(&b);
+    }
+}
+
 static void
 test_declared_recall(void **state)
 {
@@ -562,15 +721,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recall_filters_image),
-        cmocka_unit_test(test_clustered_filters),
-        cmocka_unit_test(test_mapped_filters),
-        cmocka_unit_test(test_declared_recall),
-        cmocka_unit_test(test_hostile_rows),
-        cmocka_unit_test(test_fewer_rows_than_lists),
-        cmocka_unit_test(test_range),
-        cmocka_unit_test(test_order_of_work),
-        cmocka_unit_test(test_damaged_images),
+        cmocka_unit_test(test_recall_filters_image),   cmocka_unit_test(test_clustered_filters),
+        cmocka_unit_test(test_mapped_filters),         cmocka_unit_test(test_filter_shapes),
+        cmocka_unit_test(test_declared_recall),        cmocka_unit_test(test_hostile_rows),
+        cmocka_unit_test(test_fewer_rows_than_lists),  cmocka_unit_test(test_range),
+        cmocka_unit_test(test_order_of_work),          cmocka_unit_test(test_damaged_images),
         cmocka_unit_test(test_cancel_and_allocations),
     };
 
