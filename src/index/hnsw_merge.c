@@ -532,6 +532,7 @@ link_fresh(merge_job *job, rk_err *err)
 {
     rk__hnsw_builder *b = &job->b;
     rk__hnsw *graph = b->graph;
+    uint32_t kept = 0;
     uint32_t end;
 
     b->by_cluster = rk__hnsw_links_by_cluster(b);
@@ -540,14 +541,16 @@ link_fresh(merge_job *job, rk_err *err)
     if (!job->todo) {
         return rk_fail(err, RK_ENOMEM, "HNSW merge: no memory for %u new nodes", end);
     }
-    for (uint32_t i = 1; i < end; i++) {
-        if (job->fresh[b->order[i]] == 1) {
+    for (uint32_t i = 0; i < b->n_nodes; i++) {
+        bool fresh = job->fresh[b->order[i]] == 1;
+        kept += !fresh;
+        if (fresh && i < end) {
             job->todo[b->n_todo++] = i;
         }
     }
     b->todo = job->todo;
     if (b->options->rows_done) {
-        atomic_store(b->options->rows_done, b->n_nodes - b->n_todo);
+        atomic_store(b->options->rows_done, kept);
     }
     RK_RET(rk__hnsw_insert(b, err));
     if (b->by_cluster) {
