@@ -22,7 +22,6 @@
  */
 #include "index/cluster_search.h"
 
-<<<<<<< HEAD
 #define SELECT_WORDS  32u
 #define COUNT_ROWS    4096u       /* more passing rows are sampled */
 #define ORDER_COST    4.0f        /* nanoseconds for a passing row */
@@ -40,24 +39,6 @@
 #define SEEN_ENOUGH   32u  /* passing rows make a distribution */
 #define LEARN_ROWS    8u   /* of a list */
 #define CHECK_EVERY   4u
-=======
-#define SELECT_WORDS 32u
-#define COUNT_ROWS   4096u       /* more passing rows are sampled */
-#define ORDER_COST   4.0f        /* nanoseconds for a passing row */
-#define ORDER_RATE   (1.0f / 16) /* where more of those near the query do, neither */
-#define EMPTY_LISTS  12.0f       /* visited in vain before they are counted */
-#define APART_SHARE  0.75f       /* of the rows that should have passed, and that is no chance */
-#define SCAN_RATE    (1.0f / 16)
-#define SURVIVORS    6.0f /* of a block: with more, a filter is tested first */
-#define FLUSH_FROM   64u
-#define BUDGET       0.3f /* of the hits that may be missed */
-#define BUDGET_IP    0.1f /* the nearest rows are the longest of their lists */
-#define EPSILON_TIMES                                                                              \
-    1.0f /* 0.8: that share of hits is within it; those far off their centres have more */
-#define SEEN_ENOUGH 32u /* passing rows make a distribution */
-#define LEARN_ROWS  8u  /* of a list */
-#define CHECK_EVERY 4u
->>>>>>> 95b4a1f (tmp)
 
 static inline uint32_t
 count_bits(uint32_t x)
