@@ -8,6 +8,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define NEVER INT32_MAX
@@ -132,17 +134,160 @@ widen_avx512(const int8_t *code, size_t n, float *out)
     }
 }
 
+#define TARGET_AVX2 __attribute__((target("avx2")))
+
+/* The products of eight rows and a query's four components: bytes are widened, since their sums of
+ * two do not fit 16 bits. */
+static inline TARGET_AVX2 __m256i
+four_avx2(__m256i even, __m256i odd, int32_t four)
+{
+    __m256i a = _mm256_set1_epi32(four & 0x00ff00ff);
+    __m256i b = _mm256_set1_epi32((int32_t)((uint32_t)four >> 8 & 0x00ff00ffu));
+
+    return _mm256_add_epi32(_mm256_madd_epi16(even, a), _mm256_madd_epi16(odd, b));
+}
+
+/* Two queries against 32 rows: eight accumulators of the sixteen registers. */
+static inline TARGET_AVX2 void
+tile_two(const uint8_t *const queries[2], const int32_t bounds[2], const int8_t *pack,
+         const int32_t norms[RK__TILE_ROWS], size_t n, int32_t keys[][RK__TILE_ROWS],
+         uint32_t *below)
+{
+    __m256i a[4];
+    __m256i b[4];
+
+    for (size_t r = 0; r < 4; r++) {
+        a[r] = _mm256_setzero_si256();
+        b[r] = _mm256_setzero_si256();
+    }
+    for (size_t i = 0; i < n; i += 4) {
+        const int8_t *rows = pack + i * RK__TILE_ROWS;
+        int32_t x;
+        int32_t y;
+        memcpy(&x, queries[0] + i, sizeof(x));
+        memcpy(&y, queries[1] + i, sizeof(y));
+#pragma GCC unroll 4
+        for (size_t r = 0; r < 4; r++) {
+            __m256i v = _mm256_loadu_si256((const void *)(rows + r * 32));
+            __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
+            __m256i odd = _mm256_srai_epi16(v, 8);
+            a[r] = _mm256_add_epi32(a[r], four_avx2(even, odd, x));
+            b[r] = _mm256_add_epi32(b[r], four_avx2(even, odd, y));
+        }
+    }
+    below[0] = 0;
+    below[1] = 0;
+    for (size_t r = 0; r < 4; r++) {
+        __m256i norm = _mm256_loadu_si256((const void *)(norms + r * 8));
+        __m256i x = _mm256_sub_epi32(norm, _mm256_slli_epi32(a[r], 1));
+        __m256i y = _mm256_sub_epi32(norm, _mm256_slli_epi32(b[r], 1));
+        __m256i under_x = _mm256_cmpgt_epi32(_mm256_set1_epi32(bounds[0]), x);
+        __m256i under_y = _mm256_cmpgt_epi32(_mm256_set1_epi32(bounds[1]), y);
+        _mm256_storeu_si256((void *)(keys[0] + r * 8), x);
+        _mm256_storeu_si256((void *)(keys[1] + r * 8), y);
+        below[0] |= (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(under_x)) << r * 8;
+        below[1] |= (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(under_y)) << r * 8;
+    }
+}
+
+static TARGET_AVX2 void
+tile_avx2(const uint8_t *const queries[RK__TILE_QUERIES], const int32_t bounds[RK__TILE_QUERIES],
+          const int8_t *pack, const int32_t norms[RK__TILE_ROWS], size_t n, rk__tile_result *out)
+{
+    for (size_t q = 0; q < RK__TILE_QUERIES; q += 2) {
+        tile_two(queries + q, bounds + q, pack, norms, n, out->keys + q, out->below + q);
+    }
+}
+
+static TARGET_AVX2 void
+widen_avx2(const int8_t *code, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        __m128i v = _mm_loadl_epi64((const void *)(code + i));
+        _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)));
+    }
+}
+
+#elif defined(__aarch64__)
+
+/* One query against 32 rows. Its bias is taken off, so that products of signed bytes fit 16 bits;
+ * what the norms hold for it is made up for by |bias|, 256 times the sum of each row. */
+static inline void
+tile_one(const uint8_t *query, int32_t bound, const int8_t *pack,
+         const int32_t norms[RK__TILE_ROWS], const int32x4_t bias[8], size_t n, int32_t *keys,
+         uint32_t *below)
+{
+    const uint32x4_t bits = {1, 2, 4, 8};
+    int32x4_t sums[8];
+
+    for (size_t r = 0; r < 8; r++) {
+        sums[r] = vdupq_n_s32(0);
+    }
+    for (size_t i = 0; i < n; i += 4) {
+        uint32_t four;
+        memcpy(&four, query + i, sizeof(four));
+        int8x16_t v = vreinterpretq_s8_u32(vdupq_n_u32(four ^ 0x80808080u));
+#pragma GCC unroll 8
+        for (size_t r = 0; r < 8; r++) {
+            int8x16_t x = vld1q_s8(pack + i * RK__TILE_ROWS + r * 16);
+            int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(v)));
+            int32x4_t high = vpaddlq_s16(vmull_high_s8(x, v));
+            sums[r] = vaddq_s32(sums[r], vpaddq_s32(low, high));
+        }
+    }
+    *below = 0;
+    for (size_t r = 0; r < 8; r++) {
+        int32x4_t norm = vsubq_s32(vld1q_s32(norms + r * 4), bias[r]);
+        int32x4_t key = vsubq_s32(norm, vshlq_n_s32(sums[r], 1));
+        vst1q_s32(keys + r * 4, key);
+        *below |= vaddvq_u32(vandq_u32(vcltq_s32(key, vdupq_n_s32(bound)), bits)) << r * 4;
+    }
+}
+
+static void
+tile_neon(const uint8_t *const queries[RK__TILE_QUERIES], const int32_t bounds[RK__TILE_QUERIES],
+          const int8_t *pack, const int32_t norms[RK__TILE_ROWS], size_t n, rk__tile_result *out)
+{
+    int32x4_t bias[8];
+
+    for (size_t r = 0; r < 8; r++) {
+        bias[r] = vdupq_n_s32(0);
+        for (size_t i = 0; i < n; i += 4) {
+            int8x16_t x = vld1q_s8(pack + i * RK__TILE_ROWS + r * 16);
+            bias[r] = vaddq_s32(bias[r], vpaddlq_s16(vpaddlq_s8(x)));
+        }
+        bias[r] = vshlq_n_s32(bias[r], 8);
+    }
+    for (size_t q = 0; q < RK__TILE_QUERIES; q++) {
+        tile_one(queries[q], bounds[q], pack, norms, bias, n, out->keys[q], &out->below[q]);
+    }
+}
+
 #endif
+
+rk__tile_fn
+rk__tile_of(const char *kernels)
+{
+#if defined(__x86_64__)
+    if (strcmp(kernels, "avx512") == 0) {
+        return tile_vnni;
+    }
+    if (strcmp(kernels, "avx2") == 0) {
+        return tile_avx2;
+    }
+#elif defined(__aarch64__)
+    if (strncmp(kernels, "neon", 4) == 0) {
+        return tile_neon;
+    }
+#endif
+    RK_UNUSED(kernels);
+    return tile_scalar;
+}
 
 rk__tile_fn
 rk__tile_get(void)
 {
-#if defined(__x86_64__)
-    if (strcmp(rk__kernels_get()->name, "avx512") == 0) {
-        return tile_vnni;
-    }
-#endif
-    return tile_scalar;
+    return rk__tile_of(rk__kernels_get()->name);
 }
 
 void
@@ -151,6 +296,10 @@ rk__tile_widen(const int8_t *code, size_t n, float *out)
 #if defined(__x86_64__)
     if (strcmp(rk__kernels_get()->name, "avx512") == 0) {
         widen_avx512(code, n, out);
+        return;
+    }
+    if (strcmp(rk__kernels_get()->name, "avx2") == 0) {
+        widen_avx2(code, n, out);
         return;
     }
 #endif

@@ -30,6 +30,8 @@ typedef void (*rk__tile_fn)(const uint8_t *const queries[RK__TILE_QUERIES],
 
 /* The fastest this CPU runs, under the same mask as the kernels. */
 rk__tile_fn rk__tile_get(void);
+/* That of a kernel table, which this CPU must be able to run. For tests. */
+rk__tile_fn rk__tile_of(const char *kernels);
 
 /* Packs up to 32 rows; missing ones get a norm so large that they are never below a bound. */
 void rk__tile_pack(const int8_t *const *rows, size_t n_rows, size_t n, int8_t *pack,
