@@ -6,8 +6,9 @@
  * Each row is reduced to its STRONG strongest terms (weight times the logarithm of how rare the
  * term is), of unit length. One row in SEED_ROWS is a centre. Rows join the centre most similar to
  * them, found through an inverted index of the centres; centres become the strongest terms of their
- * rows' sum, and rows join once more. Then the centres are put in order by sparse_order.c, and the
- * rows follow, centre by centre. Rows that share no strong term with any centre come last.
+ * rows' sum, and rows join again, four times in all. Then the centres are put in order by
+ * sparse_order.c, and the rows follow, centre by centre. Rows that share no strong term with any
+ * centre come last.
  *
  * Deterministic in the data, whatever the threads: each row's choice is its own.
  */
@@ -17,7 +18,7 @@
 
 #define STRONG     16u
 #define SEED_ROWS  32u
-#define ROUNDS     2u
+#define ROUNDS     4u
 #define PART_ROWS  8192u
 #define LONG_SHARE 16u /* a term that more than 1 / LONG_SHARE of the centres have tells little */
 
