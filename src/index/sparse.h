@@ -332,9 +332,9 @@ struct rk__sparse_kernels {
      * Stops at a patch whose maxima are not all there. */
     void (*fine)(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
                  uint32_t factor, uint16_t *sums, uint64_t *any);
-    /* Puts the sums into the order of the quarters after the last fine(), which
+    /* Puts the sums of |n| times 64 places into their order after the last bound() or fine(), which
      * may add in another; NULL: nothing to do. */
-    void (*settle)(uint16_t *sums, size_t n_patches);
+    void (*settle)(uint16_t *sums, size_t n);
     /* Those of |n| pairs that the query may have, by number, ascending; n <= 256.
      * |met| has room for n + RK__SPARSE_MET. */
     size_t (*meet)(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met);

@@ -265,6 +265,20 @@ avx512_largest(const uint16_t sums[64])
     return (uint16_t)~_mm_extract_epi16(last, 0);
 }
 
+/* Adds 64 places of a mask, times factor / 256. Of each lane of 16 bytes the first eight go to the
+ * first 32 sums, the others to the second: settle() puts that right when all is added. */
+AVX512 static inline void
+avx512_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, __m512i times)
+{
+    const __m512i none = _mm512_setzero_si512();
+    __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(weights));
+    __m512i low = _mm512_mulhi_epu16(_mm512_unpacklo_epi8(none, bytes), times);
+    __m512i high = _mm512_mulhi_epu16(_mm512_unpackhi_epi8(none, bytes), times);
+
+    _mm512_storeu_si512(sums, _mm512_adds_epu16(_mm512_loadu_si512(sums), low));
+    _mm512_storeu_si512(sums + 32, _mm512_adds_epu16(_mm512_loadu_si512(sums + 32), high));
+}
+
 AVX512 static void
 avx512_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uint64_t n_entries,
              size_t n_groups, uint32_t factor, uint16_t *sums, uint64_t *any)
@@ -276,10 +290,7 @@ avx512_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uin
         uint64_t count = (uint64_t)__builtin_popcountll(node->mask);
         if (node->entry + count <= n_entries && node->group < n_groups) {
             uint16_t *at = sums + (size_t)node->group * 64;
-            __m512i part[2];
-            spread(entries + 2 * (uint64_t)node->entry, node->mask, times, part);
-            _mm512_storeu_si512(at, _mm512_adds_epu16(_mm512_loadu_si512(at), part[0]));
-            _mm512_storeu_si512(at + 32, _mm512_adds_epu16(_mm512_loadu_si512(at + 32), part[1]));
+            avx512_add_64(at, entries + 2 * (uint64_t)node->entry, node->mask, times);
             any[node->group] |= node->mask;
         }
     }
@@ -289,7 +300,6 @@ AVX512 static void
 avx512_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
             uint32_t factor, uint16_t *sums, uint64_t *any)
 {
-    const __m512i none = _mm512_setzero_si512();
     const __m512i times = _mm512_set1_epi16((short)factor);
     uint64_t at = 0;
 
@@ -300,24 +310,19 @@ avx512_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint
         if (at + count > n_maxima) {
             return;
         }
-        __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(maxima + at));
-        __m512i low = _mm512_mulhi_epu16(_mm512_unpacklo_epi8(none, bytes), times);
-        __m512i high = _mm512_mulhi_epu16(_mm512_unpackhi_epi8(none, bytes), times);
-        _mm512_storeu_si512(to, _mm512_adds_epu16(_mm512_loadu_si512(to), low));
-        _mm512_storeu_si512(to + 32, _mm512_adds_epu16(_mm512_loadu_si512(to + 32), high));
+        avx512_add_64(to, maxima + at, mask, times);
         any[g] |= mask;
         at += count;
     }
 }
 
-/* Of each lane of 16 bytes the first eight are in the first vector, the others in the second. */
 AVX512 static void
-avx512_settle(uint16_t *sums, size_t n_patches)
+avx512_settle(uint16_t *sums, size_t n)
 {
     const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
     const __m512i second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
 
-    for (size_t g = 0; g < n_patches; g++, sums += RK__SPARSE_PATCH) {
+    for (size_t g = 0; g < n; g++, sums += RK__SPARSE_PATCH) {
         __m512i a = _mm512_loadu_si512(sums);
         __m512i b = _mm512_loadu_si512(sums + 32);
         _mm512_storeu_si512(sums, _mm512_permutex2var_epi64(a, first, b));

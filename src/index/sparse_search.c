@@ -301,6 +301,9 @@ bound_blocks(walk *w)
         w->kernels->bound(t->nodes, t->n_nodes, t->entries, t->n_entries, w->search->s->n_groups,
                           t->factor, w->bounds, w->any);
     }
+    if (w->kernels->settle) {
+        w->kernels->settle(w->bounds, w->search->s->n_groups);
+    }
 }
 
 /* A selective filter: its rows per block, and blocks without any are as if without terms. */
