@@ -358,7 +358,7 @@ main(int argc, char **argv)
         search(argv + 2, argc - 2, false);
     } else if (argc > 5 && strcmp(argv[1], "batch") == 0) {
         search(argv + 2, argc - 2, true);
-    } else if (argc > 6 && strcmp(argv[1], "filter") == 0) {
+    } else if (argc > 5 && strcmp(argv[1], "filter") == 0) {
         ann_filter(argv + 2, argc - 2);
     } else {
         ann_die("see the head of ann.c for usage");
