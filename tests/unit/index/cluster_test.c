@@ -423,6 +423,72 @@ test_filter_shapes(void **state)
     }
 }
 
+/* Rows within a radius that pass: nearly all of them, no other. */
+static void
+test_range_filters(void **state)
+{
+    static const char *const kinds[] = {"AUTOINDEX", "IVF_RABITQ"};
+    static const rk_metric metrics[] = {RK_METRIC_L2, RK_METRIC_COSINE};
+    enum { WITHIN = 600, MOST = 1000 };
+    size_t bytes = MANY_DIM * sizeof(float);
+    rk_arena *arena = rk_arena_new(0);
+    static rk_hit hits[MOST];
+    static shapes_bed b;
+
+    RK_UNUSED(state);
+    for (size_t m = 0; m < RK_COUNT(metrics) * RK_COUNT(kinds); m++) {
+        bool listed = m % 2 == 1;
+        rk_param nlist = {RK_STR("nlist"), RK_STR("256")};
+        rk_param nprobe = {RK_STR("nprobe"), RK_STR("24")};
+        rk_build_options build_options = {
+            .metric = metrics[m / 2], .params = {&nlist, listed ? 1 : 0}, .seed = 9};
+        float sign = rk_metric_larger_is_nearer(metrics[m / 2]) ? -1.0f : 1.0f;
+        rk_index *index = NULL;
+        rk_bitset filter;
+        shapes_init(&b, metrics[m / 2]);
+        assert_int_equal(
+            rk_index_build(&index, rk_str_from(kinds[m % 2]), &b.v, &build_options, NULL), RK_OK);
+        assert_int_equal(rk_bitset_init(&filter, MANY), RK_OK);
+        for (size_t of = 0; of < SHAPES; of++) {
+            size_t found = 0;
+            size_t wanted = 0;
+            for (size_t q = 0; q < QUERIES; q++) {
+                float radius = b.truth[q][WITHIN].key;
+                uint32_t n = 0;
+                shapes_filter(&b, (shape)of, q, MANY / 5, &filter);
+                rk_search_options options = {.k = MOST,
+                                             .params = {&nprobe, listed ? 1 : 0},
+                                             .filter = &filter,
+                                             .filter_count = MANY / 5,
+                                             .range = true,
+                                             .radius = sign * radius,
+                                             .arena = arena};
+                assert_int_equal(
+                    rk_index_search(index, b.queries + q * bytes, bytes, &options, hits, &n, NULL),
+                    RK_OK);
+                for (size_t i = 0; i < WITHIN; i++) {
+                    wanted += rk_bitset_get(&filter, b.truth[q][i].row);
+                }
+                for (uint32_t i = 0; i < n; i++) {
+                    assert_true(rk_bitset_get(&filter, hits[i].row));
+                    assert_true(sign * hits[i].score < radius);
+                }
+                found += n;
+                rk_arena_reset(arena);
+            }
+            assert_true(found <= wanted + 2); /* the reference rounds in another order */
+            if ((double)found < 0.95 * (double)wanted) {
+                fail_msg("%s %s shape %zu: %zu of %zu rows", kinds[m % 2],
+                              rk_metric_name(metrics[m / 2]), of, found, wanted);
+            }
+        }
+        rk_bitset_deinit(&filter);
+        rk_index_free(index);
+        shapes_deinit(&b);
+    }
+    rk_arena_free(arena);
+}
+
 static void
 test_declared_recall(void **state)
 {
@@ -721,11 +787,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recall_filters_image),   cmocka_unit_test(test_clustered_filters),
-        cmocka_unit_test(test_mapped_filters),         cmocka_unit_test(test_filter_shapes),
-        cmocka_unit_test(test_declared_recall),        cmocka_unit_test(test_hostile_rows),
-        cmocka_unit_test(test_fewer_rows_than_lists),  cmocka_unit_test(test_range),
-        cmocka_unit_test(test_order_of_work),          cmocka_unit_test(test_damaged_images),
+        cmocka_unit_test(test_recall_filters_image),
+        cmocka_unit_test(test_clustered_filters),
+        cmocka_unit_test(test_mapped_filters),
+        cmocka_unit_test(test_filter_shapes),
+        cmocka_unit_test(test_range_filters),
+        cmocka_unit_test(test_declared_recall),
+        cmocka_unit_test(test_hostile_rows),
+        cmocka_unit_test(test_fewer_rows_than_lists),
+        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_order_of_work),
+        cmocka_unit_test(test_damaged_images),
         cmocka_unit_test(test_cancel_and_allocations),
     };
 
