@@ -417,7 +417,6 @@ uint32_t rk__hnsw_score(const rk_index *index, const rk__query *query,
 rk_code rk__hnsw_search_many(const rk_index *index, const rk__query *queries, size_t n,
                              const rk_search_options *options, rk__heap *heaps, rk_err *err);
 
-
 /* The ef that the options mean, by name, by recall or by default; at least |k|. */
 uint32_t rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k);
 /* One walk without a filter as if node |apart| were not there, for measuring. */

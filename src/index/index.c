@@ -7,6 +7,7 @@
  */
 #include <sys/mman.h>
 
+#include "index/index_private.h"
 #include "index/params.h"
 
 /* The engines of this build; a kind without one is refused by name. */
