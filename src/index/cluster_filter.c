@@ -29,7 +29,7 @@
 #define ORDER_NEAR    10000.0f    /* nanoseconds that an order may cost: near the query, */
 #define ORDER_APART   25000.0f    /* and apart from it, where it also spares the counting */
 #define EMPTY_LISTS   12.0f       /* visited in vain before they are counted */
-#define APART_SHARE   0.75f       /* of the rows that should have passed */
+#define APART_SHARE   0.5f        /* of the rows that should have passed; more where most do */
 #define SCAN_RATE     (1.0f / 16)
 #define SURVIVORS     6.0f /* of a block: with more, a filter is tested first */
 #define FLUSH_FROM    64u
@@ -377,8 +377,9 @@ rk__cluster_is_apart(const rk__cluster_search_state *s)
 {
     float expected = (float)s->tested * s->share;
     float visited = (float)RK_MAX(s->held + s->empty, 1u);
+    float least = RK_MAX(APART_SHARE, 0.8f * s->share);
 
-    return (float)s->passing < RK_MIN(APART_SHARE * expected, expected - 3 * sqrtf(expected)) ||
+    return (float)s->passing < RK_MIN(least * expected, expected - 3 * sqrtf(expected)) ||
            (float)s->empty >= EMPTY_LISTS + 2 * visited * expf(-expected / visited);
 }
 

@@ -277,8 +277,7 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
 #define EPSILON_NAMED  2.0f
-#define FILTER_MORE    0.1
-#define FILTER_MORE_IP 0.5
+#define FILTER_MORE    0.5
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
@@ -292,8 +291,8 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
 
     if (!named && (declared || cluster->info.flags & RK__CLUSTER_AUTO)) {
-        if (options->filter) { /* the k nearest that pass lie farther out, where bits tell less */
-            recall += (1 - recall) * (cluster->space.ip ? FILTER_MORE_IP : FILTER_MORE);
+        if (options->filter && cluster->space.ip) { /* farther out, bits tell less */
+            recall += (1 - recall) * FILTER_MORE;
         }
         return rk__cluster_effort_of(cluster, (float)recall);
     }
