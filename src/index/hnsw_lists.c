@@ -15,8 +15,8 @@
 
 #define ROWS_MIN    4096u
 #define EXACT_BYTES ((size_t)96 << 10) /* so few are scored on their vectors faster than else */
-#define WALK_SHARE  0.7 /* where fewer pass, a walk loses recall where they lie together: */
-#define WALK_UNSURE 2.5 /* it must be that much cheaper */
+#define FILTERED    1.25 /* of the cost of clusters under a filter that most rows pass, */
+#define DEARER      0.2  /* and 1 / share to this power of it where fewer do */
 
 /* What clusters take at most, about, while they are built too. */
 static uint64_t
@@ -133,5 +133,5 @@ rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint3
     }
     double lists = rk__hnsw_lists_ns(graph->lists, graph->curve.lists_ns, (double)*recall);
     double walk = rk__hnsw_walk_ns(index->space.dim, (double)ef) / sqrt(share);
-    return lists < (share < WALK_SHARE ? WALK_UNSURE * walk : walk);
+    return (options->filter ? FILTERED * pow(share, -DEARER) : 1) * lists < walk;
 }

@@ -227,6 +227,15 @@ scan_codes(const rk_index *index, const rk__query *query, const rk_search_option
     return RK_OK;
 }
 
+/* Whether a walk under a filter that met few passing rows leaves them to the clusters: they lie
+ * apart from the query, and those it met are hardly the nearest. */
+static bool
+leaves_to_lists(const rk__hnsw *graph, const rk_search_options *options)
+{
+    return options->filter && graph->lists && graph->blocks.data && graph->curve.n > 0 &&
+           !options->range;
+}
+
 /* One try; |*done| false: the vectors have to be scanned. */
 static rk_code
 search_once(const rk_index *index, const rk__query *query, const rk_search_options *options,
@@ -253,7 +262,8 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
     } else if (options->range) {
         *done = search_range(index, query, options, &walker, width, s, heap);
     } else {
-        *done = search_near(index, query, options, &walker, width, ef, s, heap);
+        *done = search_near(index, query, options, &walker, width, ef, s, heap) &&
+                !(leaves_to_lists(graph, options) && s->passing.n < s->passing.cap);
     }
     rk__hnsw_scratch_give(graph, s);
     return code;
@@ -279,13 +289,24 @@ rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint
     float recall = 0;
 
     if (!graph->blocks.data || options->range || scan_is_cheaper(options->filter_count, width) ||
-        rk__hnsw_by_lists(index, options, k, &recall)) {
+        leaves_to_lists(graph, options) || rk__hnsw_by_lists(index, options, k, &recall)) {
         return false;
     }
     plan->width = (uint32_t)width;
     plan->passing = (uint32_t)RK_MIN(ef, (uint64_t)rows);
     plan->results = rk__hnsw_to_score(graph, k, plan->passing);
     return true;
+}
+
+static rk_code
+search_lists(const rk_index *index, const rk__query *query, const rk_search_options *options,
+             float recall, rk__heap *heap, rk_err *err)
+{
+    const rk__hnsw *graph = index->impl;
+    rk__cluster_effort effort = rk__cluster_effort_of(graph->lists, recall);
+
+    heap->n = 0;
+    return rk__cluster_run(index, graph->lists, query, options, &effort, heap, err);
 }
 
 rk_code
@@ -299,11 +320,13 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     bool codes = graph->codes.data && graph->codes.complete;
     unsigned tries_max = graph->blocks.data ? NEAR_TRIES : 1;
     bool done = false;
-    float recall = 0;
+    float recall = -1;
 
     if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
-        rk__cluster_effort effort = rk__cluster_effort_of(graph->lists, recall);
-        return rk__cluster_run(index, graph->lists, query, options, &effort, heap, err);
+        return search_lists(index, query, options, recall, heap, err);
+    }
+    if (leaves_to_lists(graph, options) && recall >= 0) {
+        tries_max = 1;
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
@@ -314,6 +337,9 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         }
         RK_RET(search_once(index, query, options, (uint32_t)RK_MIN(ef, (uint64_t)rows),
                            (uint32_t)width, heap, &done, err));
+    }
+    if (!done && leaves_to_lists(graph, options) && recall >= 0) {
+        return search_lists(index, query, options, recall, heap, err);
     }
     if (!done) {
         scan(index, query, options, heap);
