@@ -23,10 +23,11 @@
 #define SEED_ROWS   3.0 /* passing rows for each of k */
 #define SEEDS_MIN   8u
 #define SEEDS_MAX   128u
-#define MARK_ROWS   64u  /* asked for together */
-#define MARK_SHARE  2u   /* fewer rows than quarters / MARK_SHARE: they are marked */
-#define FIRST_ROWS  128u /* and 8 k: then what remains is weighed */
-#define GIVE_UP     32u  /* more rows than one in so many remain: sums cost less */
+#define MARK_ROWS   64u     /* asked for together */
+#define MARK_SHARE  2u      /* fewer rows than quarters / MARK_SHARE: they are marked */
+#define MARK_NEAR   262144u /* rows; of more, half as many: where they lie is far from the CPU */
+#define FIRST_ROWS  128u    /* and 8 k: then what remains is weighed */
+#define GIVE_UP     32u     /* more rows than one in so many remain: sums cost less */
 
 typedef struct waiting {
     uint32_t row;
@@ -396,7 +397,7 @@ rk__sparse_search_fine(rk__sparse_search *search, bool *done, rk_err *err)
     if (quarters % RK__SPARSE_PATCH != 0) { /* images are not trusted */
         f.any[s->n_patches - 1] &= (UINT64_C(1) << quarters % RK__SPARSE_PATCH) - 1;
     }
-    if (options->filter_count < quarters / MARK_SHARE) {
+    if (options->filter_count < quarters / (rows <= MARK_NEAR ? MARK_SHARE : 2 * MARK_SHARE)) {
         RK_RET(mark_passing(&f, err));
     }
     for (size_t p = 0; p < s->n_patches; p++) {
