@@ -479,7 +479,7 @@ test_range_filters(void **state)
             assert_true(found <= wanted + 2); /* the reference rounds in another order */
             if ((double)found < 0.95 * (double)wanted) {
                 fail_msg("%s %s shape %zu: %zu of %zu rows", kinds[m % 2],
-                              rk_metric_name(metrics[m / 2]), of, found, wanted);
+                         rk_metric_name(metrics[m / 2]), of, found, wanted);
             }
         }
         rk_bitset_deinit(&filter);
