@@ -11,8 +11,8 @@
  * its steps are extrapolated to all rows. Where a walk would cost clearly less, the graph over all
  * rows is built too. It keeps the clusters for filtered searches.
  *
- * Measured sets: see docs/indexes.md. A graph needs memory; where the budget has none for it, the
- * clusters stay alone.
+ * Measured sets: see docs/index-kinds.md. A graph needs memory; where the budget has none for it,
+ * the clusters stay alone.
  */
 #include "index/cluster.h"
 #include "index/hnsw.h"
@@ -74,15 +74,17 @@ walks_cost(const rk_index *small, size_t rows)
 static rk_code
 measure_walks(const rk_index *index, const rk_build_options *options, double *ns, rk_err *err)
 {
+    uint64_t sample_bytes = (uint64_t)SAMPLE_ROWS * index->space.row_bytes;
     rk_build_options quiet = *options;
     rk_vectors sample = index->vectors;
     rk_index *small = NULL;
     rk_code code = RK_OK;
 
     quiet.rows_done = NULL;
-    quiet.mem = NULL;
-    RK_RET(sample_rows(index, &sample, err)); /* sets the data, or fails */
-    RK_ERR(rk__index_new(&small, RK__KIND_HNSW, index->space.metric, &sample, NULL, err));
+    sample.data = NULL;
+    RK_RET(rk_mem_reserve(index->mem, sample_bytes, "AUTOINDEX sample", err));
+    RK_ERR(sample_rows(index, &sample, err));
+    RK_ERR(rk__index_new(&small, RK__KIND_HNSW, index->space.metric, &sample, index->mem, err));
     small->automatic = true;
     RK_ERR(rk__hnsw_build(small, &quiet, err));
     RK_ERR(rk__hnsw_tune(small, &quiet, err));
@@ -90,6 +92,7 @@ measure_walks(const rk_index *index, const rk_build_options *options, double *ns
 out:
     rk_index_free(small);
     rk_free((void *)(uintptr_t)sample.data);
+    rk_mem_release(index->mem, sample_bytes);
     return code;
 }
 
@@ -157,12 +160,11 @@ rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err)
     for (size_t i = 0; i < RK_COUNT(recalls); i++) {
         by_lists += rk__hnsw_lists_ns(lists, lists->level_ns, recalls[i]);
     }
-    RK_RET(measure_walks(index, options, &by_walk, err));
-    if (!(by_walk < CLEARLY * by_lists)) {
-        return RK_OK;
+    rk_code code = measure_walks(index, options, &by_walk, err);
+    if (code == RK_OK && by_walk < CLEARLY * by_lists) {
+        code = rk__auto_take_graph(index, options, err);
     }
-    rk_code code = rk__auto_take_graph(index, options, err);
-    if (code == RK_ENOMEM) { /* it is not needed for an answer */
+    if (code == RK_ENOMEM) { /* a graph is not needed for an answer */
         rk_err_clear(err);
         code = RK_OK;
     }

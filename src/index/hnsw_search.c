@@ -8,7 +8,9 @@
  * candidates, share being that of the rows that pass: enough to hold recall, measured. When few
  * rows pass, their codes are scanned and the best scored exactly. When very few pass, or there are
  * no codes, or the walk found fewer than k although k pass, the vectors of the passing rows are
- * scanned: exact. The costs of walk and scan are compared in rows touched.
+ * scanned: exact. The costs of walk and scan are compared in rows touched. Where hardly any of the
+ * nearest nodes pass, though many rows do, the walk went where the filter lets nothing through: the
+ * clusters answer, or a wider walk, in the end a scan.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
  * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
@@ -27,8 +29,10 @@
 #define SPARE_PLACES                                                                               \
     6u /* a node may be among the candidates of a block walk more than once: so many more than k   \
         */
-#define NEAR_TRIES  3u /* a block walk that found fewer than k is repeated, four times as wide */
-#define RANGE_TRIES 8u
+#define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
+#define RANGE_TRIES    8u
+#define APART_EXPECTED 8.0 /* passing nodes of a walk; nothing is concluded from fewer */
+#define APART_SHARE    0.4 /* of those expected */
 
 uint32_t
 rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
@@ -236,6 +240,25 @@ leaves_to_lists(const rk__hnsw *graph, const rk_search_options *options)
            !options->range;
 }
 
+/* Whether fewer of the nearest nodes that a walk found pass than would if the filter had nothing to
+ * do with the query: the nearest that pass lie farther out than the walk went. */
+static bool
+lies_apart(const rk_index *index, const rk_search_options *options, const rk__hnsw_scratch *s)
+{
+    double share = (double)options->filter_count / (double)index->space.rows;
+    double expected = share * s->pool.n;
+    uint32_t passing = 0;
+
+    if (!options->filter || expected < APART_EXPECTED) {
+        return false;
+    }
+    for (uint32_t i = 0; i < s->pool.n; i++) {
+        passing += rk__hnsw_passes(index->impl, index->space.rows, options->filter,
+                                   s->pool.items[i].node & ~RK__HNSW_EXPANDED);
+    }
+    return passing < APART_SHARE * expected;
+}
+
 /* One try; |*done| false: the vectors have to be scanned. */
 static rk_code
 search_once(const rk_index *index, const rk__query *query, const rk_search_options *options,
@@ -263,7 +286,8 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
         *done = search_range(index, query, options, &walker, width, s, heap);
     } else {
         *done = search_near(index, query, options, &walker, width, ef, s, heap) &&
-                !(leaves_to_lists(graph, options) && s->passing.n < s->passing.cap);
+                !(leaves_to_lists(graph, options) && s->passing.n < s->passing.cap) &&
+                !lies_apart(index, options, s);
     }
     rk__hnsw_scratch_give(graph, s);
     return code;
@@ -285,11 +309,10 @@ rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint
     size_t rows = index->space.rows;
     uint64_t ef = first_ef(graph, options, k);
     uint64_t width = walk_width(rows, options->filter_count, ef);
-
     float recall = 0;
 
-    if (!graph->blocks.data || options->range || scan_is_cheaper(options->filter_count, width) ||
-        leaves_to_lists(graph, options) || rk__hnsw_by_lists(index, options, k, &recall)) {
+    if (!graph->blocks.data || options->range || options->filter ||
+        rk__hnsw_by_lists(index, options, k, &recall)) {
         return false;
     }
     plan->width = (uint32_t)width;
@@ -318,7 +341,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     size_t passing = options->filter_count;
     uint64_t ef = first_ef(graph, options, heap->cap);
     bool codes = graph->codes.data && graph->codes.complete;
-    unsigned tries_max = graph->blocks.data ? NEAR_TRIES : 1;
+    unsigned tries_max = graph->blocks.data || options->filter ? NEAR_TRIES : 1;
     bool done = false;
     float recall = -1;
 

@@ -753,6 +753,61 @@ test_filters_by_clusters(void **state)
     rk_free(queries);
 }
 
+/* A filter that masks what is nearest to the query, a tenth of the rows: a walk meets nobody who
+ * passes where it looks. With clusters, which then answer, and without. */
+static void
+test_filters_apart_from_the_query(void **state)
+{
+    static const rk_vector_type types[] = {RK_VEC_F32, RK_VEC_I8};
+    enum { MASKED = ROWS / 10, ASKED = 10 };
+
+    RK_UNUSED(state);
+    for (size_t t = 0; t < RK_COUNT(types); t++) {
+        void *data = testing_dense(types[t], 64, ROWS, 24, 37);
+        uint8_t *queries = testing_dense(types[t], 64, QUERIES, 24, 38);
+        size_t bytes = rk_vector_bytes(types[t], 64);
+        rk_vectors v = {types[t], 64, ROWS, data, NULL};
+        rk_index *index = build(&v, RK_METRIC_L2, NULL);
+        rk__near *truth = rk_alloc(ROWS * sizeof(*truth));
+        rk_arena *arena = rk_arena_new(0);
+        rk_param ef = {RK_STR("ef"), RK_STR("64")};
+        uint32_t good = 0;
+
+        for (size_t q = 0; q < ASKED; q++) {
+            const uint8_t *query = queries + q * bytes;
+            rk_hit hits[K];
+            rk_bitset filter;
+            uint32_t n = 0;
+            assert_int_equal(testing_truth(&v, RK_METRIC_L2, query, bytes, NULL, truth), ROWS);
+            assert_int_equal(rk_bitset_init(&filter, ROWS), RK_OK);
+            for (size_t i = MASKED; i < ROWS; i++) {
+                rk_bitset_set(&filter, truth[i].row);
+            }
+            rk_search_options options = {.k = K,
+                                         .params = {&ef, 1},
+                                         .filter = &filter,
+                                         .filter_count = ROWS - MASKED,
+                                         .arena = arena};
+            assert_int_equal(rk_index_search(index, query, bytes, &options, hits, &n, NULL), RK_OK);
+            assert_int_equal(n, K);
+            for (uint32_t i = 0; i < n; i++) {
+                assert_true(rk_bitset_get(&filter, hits[i].row));
+                good += hits[i].score <= truth[MASKED + K - 1].key;
+            }
+            rk_bitset_deinit(&filter);
+            rk_arena_reset(arena);
+        }
+        if (good < 0.9 * ASKED * K) {
+            fail_msg("type %d: %u of %d found", (int)types[t], good, ASKED * K);
+        }
+        rk_arena_free(arena);
+        rk_free(truth);
+        rk_index_free(index);
+        rk_free(data);
+        rk_free(queries);
+    }
+}
+
 /* Clusters that become a graph and its clusters: kind, default effort, image, filter, memory. */
 static void
 test_automatic_graph(void **state)
@@ -883,6 +938,7 @@ main(void)
         cmocka_unit_test(test_wide_blocks_and_equal_lengths),
         cmocka_unit_test(test_declared_recall),
         cmocka_unit_test(test_filters_by_clusters),
+        cmocka_unit_test(test_filters_apart_from_the_query),
         cmocka_unit_test(test_automatic_graph),
         cmocka_unit_test(test_budget_without_clusters),
         cmocka_unit_test(test_failing_allocations_beside),
