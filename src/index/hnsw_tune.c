@@ -4,8 +4,8 @@
  * as if it were not in the graph: its node is neither scored nor passed. The links that led through
  * it stay lost, so that the graph is a little worse than for a query from outside, and rows have
  * nearer neighbours than new vectors. The first error is the larger one: queries from outside miss
- * 0.2 to 1.0 of what rows miss, 0.6 in the middle, measured on nine sets (docs/index-kinds.md); OUTSIDE
- * of it is counted on.
+ * 0.2 to 1.0 of what rows miss, 0.6 in the middle, measured on nine sets (docs/index-kinds.md);
+ * OUTSIDE of it is counted on.
  *
  * The answers to compare with come from a search of the clusters that leaves nothing out, or where
  * there are none from a scan of the vectors, of as many queries as can be afforded.
