@@ -11,8 +11,9 @@
  *      one, so that the first node of all has its links;
  *   3. lists of links are copied by the new numbers. One that lost a node may get some of the
  *      nearest neighbours of that node in its place (FreshDiskANN: Singh et al. 2021, section 5.3),
- *      by the rule of the build: nearer to the node than to all it keeps. What was kept before
- *      stays. A node that lost nearly all counts as new;
+ *      by the rule of the build: nearer to the node than to all it keeps; behind a hole, where all
+ *      neighbours were deleted, the nearest on its other side. What was kept before stays. A node
+ * that lost nearly all counts as new;
  *   4. new nodes are inserted into the upper levels, and where the build inserts, into the ground;
  *      else their ground links are found by clusters, and the nodes that they chose choose again
  *      (hnsw_cluster.c);
@@ -28,6 +29,8 @@
 
 #define CHUNK      1024u
 #define HEIRS      16u
+#define QUEUE      1024u /* lost nodes that are looked behind for one list, at most */
+#define QUEUE_BITS 16384u
 #define BACK       16u  /* nodes that took one in place of a lost one: so many are linked back */
 #define ROWS_MIN   256u /* of less, a build is cheap */
 #define FEW        4u   /* a node with fewer than one part in so many of its places is new */
@@ -224,9 +227,13 @@ typedef struct repairer {
     bool negate;
     uint64_t *items; /* key above number */
     uint32_t *nodes;
+    uint32_t nodes_cap;
     uint32_t *rows;
     float *keys;
-    uint32_t *kept; /* rows */
+    uint32_t *kept;        /* rows */
+    uint32_t queue[QUEUE]; /* lost nodes of the base, in whose place heirs are looked for */
+    uint32_t queued;
+    uint64_t seen[QUEUE_BITS / 64]; /* by number modulo QUEUE_BITS */
 } repairer;
 
 static bool
@@ -244,6 +251,7 @@ repairer_init(repairer *r, const merge_job *job)
     if (!r->items) {
         return false;
     }
+    r->nodes_cap = (uint32_t)n;
     r->nodes = (uint32_t *)(void *)(r->items + n);
     r->rows = r->nodes + n;
     r->kept = r->rows + n;
@@ -309,8 +317,45 @@ is_diverse(repairer *r, uint32_t row, float key, uint32_t n)
     return true;
 }
 
+/* The nearest neighbours of the lost |node| that are still there, to |r->nodes| from |n| on; lost
+ * ones behind it, where half of its neighbours are lost or more: to the queue. Returns the new n.
+ */
+static uint32_t
+gather_heirs(repairer *r, uint32_t level, uint32_t node, const uint32_t *numbers, uint32_t self,
+             uint32_t n)
+{
+    const rk__hnsw *old = r->job->old;
+    uint32_t width = old_width(old, level);
+    uint32_t most = RK_MIN(n + HEIRS, r->nodes_cap);
+    uint32_t there = 0;
+    uint32_t links = 0;
+
+    for (; links < width; links++) {
+        uint32_t heir = old_link(old, level, node, links);
+        if (heir == RK__NO_ROW) {
+            break;
+        }
+        if (numbers[heir] != RK__NO_ROW && numbers[heir] != self) {
+            there++;
+            if (n < most) {
+                r->nodes[n++] = numbers[heir];
+            }
+        }
+    }
+    for (uint32_t i = 0; there * 2 <= links && i < links && r->queued < QUEUE; i++) {
+        uint32_t next = old_link(old, level, node, i);
+        uint32_t bit = next % QUEUE_BITS;
+        if (numbers[next] == RK__NO_ROW && !(r->seen[bit / 64] >> bit % 64 & 1)) {
+            r->seen[bit / 64] |= UINT64_C(1) << bit % 64;
+            r->queue[r->queued++] = next;
+        }
+    }
+    return n;
+}
+
 /* The neighbours of |node| here, and of those it lost the nearest of theirs: nodes, with LEFT on
- * those it has; returns how many. */
+ * those it has; returns how many. Where a whole neighbourhood was deleted the search for heirs goes
+ * on through it, so that its two sides find each other. */
 static uint32_t
 gather(repairer *r, uint32_t level, uint32_t node, const uint32_t *numbers, uint32_t self,
        uint32_t *n_left)
@@ -331,25 +376,22 @@ gather(repairer *r, uint32_t level, uint32_t node, const uint32_t *numbers, uint
         }
     }
     *n_left = n;
-    for (uint32_t i = 0; lost && i < width; i++) {
+    if (!lost) {
+        return n;
+    }
+    r->queued = 0;
+    memset(r->seen, 0, sizeof(r->seen));
+    for (uint32_t i = 0; i < width; i++) {
         uint32_t next = old_link(old, level, node, i);
-        uint32_t heirs = 0;
         if (next == RK__NO_ROW) {
             break;
         }
-        if (numbers[next] != RK__NO_ROW) {
-            continue;
+        if (numbers[next] == RK__NO_ROW) {
+            n = gather_heirs(r, level, next, numbers, self, n);
         }
-        for (uint32_t j = 0; j < width && heirs < HEIRS; j++) {
-            uint32_t heir = old_link(old, level, next, j);
-            if (heir == RK__NO_ROW) {
-                break;
-            }
-            if (numbers[heir] != RK__NO_ROW && numbers[heir] != self) {
-                r->nodes[n++] = numbers[heir];
-                heirs++;
-            }
-        }
+    }
+    for (uint32_t i = 0; i < r->queued && n < r->nodes_cap; i++) {
+        n = gather_heirs(r, level, r->queue[i], numbers, self, n);
     }
     return n;
 }

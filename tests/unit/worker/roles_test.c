@@ -332,7 +332,7 @@ main(void)
     };
 
     rk_kernels_init();
-    rk_log_set_level(RK_LOG_WARN);
+    rk_log_set_level(getenv("RIG_LOG") ? RK_LOG_DEBUG : RK_LOG_WARN);
     cmocka_set_test_filter(getenv("RIG_ONLY")); /* a pattern; NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
