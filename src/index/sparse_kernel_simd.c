@@ -4,7 +4,7 @@
  * at a time: a shuffle whose pattern a table of 256 gives for each byte of the mask. What is small
  * next to that is left to the reference: which pairs of a row the query has is found pair by pair.
  */
-#include "index/sparse.h"
+#include "index/sparse_kernel.h"
 
 #if defined(__x86_64__) || defined(__aarch64__)
 
@@ -47,18 +47,18 @@ avx2_add_16(uint16_t *sums, __m256i part)
     _mm256_storeu_si256(to, _mm256_adds_epu16(_mm256_loadu_si256(to), part));
 }
 
-/* 64 places of a mask: sums[i] += weight * factor / 256. */
 AVX2 static inline void
-avx2_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, __m256i times)
+avx2_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint32_t factor)
 {
+    __m256i times = _mm256_set1_epi16((short)factor);
+
     for (unsigned i = 0; i < 64; i += 16) {
         avx2_add_16(sums + i, avx2_spread(&weights, (uint32_t)(mask >> i) & 0xffff, times));
     }
 }
 
-/* The sum of the first |n| of at most 64 bytes. */
 AVX2 static inline uint64_t
-avx2_sum(const uint8_t *bytes, unsigned n)
+avx2_sum(const uint8_t *bytes, uint64_t n)
 {
     uint64_t sum = 0;
 
@@ -67,101 +67,14 @@ avx2_sum(const uint8_t *bytes, unsigned n)
         sum += (uint64_t)_mm_cvtsi128_si64(_mm_sad_epu8(eight, _mm_setzero_si128()));
     }
     if (n > 0) { /* the padding may be read */
-        __m128i rest = _mm_cvtsi64_si128((long long)_bzhi_u64(rk_get_u64le(bytes), n * 8));
+        __m128i rest =
+            _mm_cvtsi64_si128((long long)_bzhi_u64(rk_get_u64le(bytes), (unsigned)n * 8));
         sum += (uint64_t)_mm_cvtsi128_si64(_mm_sad_epu8(rest, _mm_setzero_si128()));
     }
     return sum;
 }
 
-AVX2 static size_t
-avx2_find(const rk__sparse_member *members, size_t n, unsigned block, const uint8_t *records,
-          uint64_t record_bytes, rk__sparse_run *runs, uint32_t *bound)
-{
-    size_t found = 0;
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        const rk__sparse_member *m = &members[i];
-        if (!(m->mask >> block & 1)) {
-            continue;
-        }
-        unsigned nth = (unsigned)__builtin_popcountll(_bzhi_u64(m->mask, block));
-        uint64_t count = (uint64_t)__builtin_popcountll(m->mask);
-        uint64_t at = m->base + 8 * (uint64_t)nth + avx2_sum(m->entries + count, nth);
-        if (at <= record_bytes) {
-            runs[found++] = (rk__sparse_run){records + at, m->factor};
-            sum += m->entries[nth] * m->factor >> 8;
-            __builtin_prefetch(records + at);
-        }
-    }
-    *bound = sum;
-    return found;
-}
-
-AVX2 static uint64_t
-avx2_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])
-{
-    uint64_t any = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        uint64_t mask = rk_get_u64le(runs[i].record);
-        avx2_add_64(sums, runs[i].record + sizeof(mask), mask,
-                    _mm256_set1_epi16((short)runs[i].factor));
-        any |= mask;
-    }
-    return any;
-}
-
-AVX2 static void
-avx2_add_node(const rk__sparse_member *member, const uint8_t *records, uint64_t record_bytes,
-              uint16_t *sums, uint64_t *any)
-{
-    __m256i times = _mm256_set1_epi16((short)member->factor);
-    uint64_t at = member->base;
-
-    for (uint64_t blocks = member->mask; blocks && at <= record_bytes; blocks &= blocks - 1) {
-        unsigned block = (unsigned)__builtin_ctzll(blocks);
-        uint64_t mask = rk_get_u64le(records + at);
-        avx2_add_64(sums + (size_t)block * 64, records + at + sizeof(mask), mask, times);
-        any[block] |= mask;
-        at += sizeof(mask) + (uint64_t)__builtin_popcountll(mask);
-    }
-}
-
-AVX2 static void
-avx2_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uint64_t n_entries,
-           size_t n_groups, uint32_t factor, uint16_t *sums, uint64_t *any)
-{
-    __m256i times = _mm256_set1_epi16((short)factor);
-
-    for (size_t i = 0; i < n; i++) {
-        const rk__sparse_node *node = &nodes[i];
-        uint64_t count = (uint64_t)__builtin_popcountll(node->mask);
-        if (node->entry + count <= n_entries && node->group < n_groups) {
-            avx2_add_64(sums + (size_t)node->group * 64, entries + 2 * (uint64_t)node->entry,
-                        node->mask, times);
-            any[node->group] |= node->mask;
-        }
-    }
-}
-
-AVX2 static void
-avx2_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
-          uint32_t factor, uint16_t *sums, uint64_t *any)
-{
-    __m256i times = _mm256_set1_epi16((short)factor);
-    const uint8_t *end = maxima + n_maxima;
-
-    for (size_t g = 0; g < n_patches; g++) {
-        uint64_t mask = masks[g];
-        if (__builtin_popcountll(mask) > end - maxima) {
-            return;
-        }
-        avx2_add_64(sums + g * RK__SPARSE_PATCH, maxima, mask, times);
-        maxima += __builtin_popcountll(mask);
-        any[g] |= mask;
-    }
-}
+RK__SPARSE_KERNELS(avx2, AVX2, avx2_sum, avx2_add_64)
 
 AVX2 static uint64_t
 avx2_reach(const uint16_t sums[64], uint16_t limit)
@@ -194,15 +107,9 @@ avx2_largest(const uint16_t sums[64])
     return (uint16_t)~_mm_extract_epi16(last, 0);
 }
 
-static size_t
-avx2_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met)
-{
-    return rk__sparse_kernels_scalar.meet(query, pairs, n, met);
-}
-
 const rk__sparse_kernels rk__sparse_kernels_avx2 = {
     "avx2",       avx2_find,  avx2_add,  avx2_add_node, avx2_reach,
-    avx2_largest, avx2_bound, avx2_fine, NULL,          avx2_meet};
+    avx2_largest, avx2_bound, avx2_fine, NULL,          rk__sparse_meet};
 
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -220,17 +127,17 @@ neon_spread(const uint8_t **weights, uint32_t mask, uint16x4_t times)
     return vshrn_high_n_u32(vshrn_n_u32(low, 16), high, 16);
 }
 
-/* 64 places of a mask: sums[i] += weight * factor / 256. */
 static inline void
-neon_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint16x4_t times)
+neon_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint32_t factor)
 {
+    uint16x4_t times = vdup_n_u16((uint16_t)factor);
+
     for (unsigned i = 0; i < 64; i += 8) {
         uint16x8_t part = neon_spread(&weights, (uint32_t)(mask >> i) & 0xff, times);
         vst1q_u16(sums + i, vqaddq_u16(vld1q_u16(sums + i), part));
     }
 }
 
-/* The sum of the first |n| of at most 64 bytes. */
 static inline uint64_t
 neon_sum(const uint8_t *bytes, uint64_t n)
 {
@@ -245,95 +152,7 @@ neon_sum(const uint8_t *bytes, uint64_t n)
     return sum;
 }
 
-static size_t
-neon_find(const rk__sparse_member *members, size_t n, unsigned block, const uint8_t *records,
-          uint64_t record_bytes, rk__sparse_run *runs, uint32_t *bound)
-{
-    size_t found = 0;
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        const rk__sparse_member *m = &members[i];
-        if (!(m->mask >> block & 1)) {
-            continue;
-        }
-        uint64_t nth = (uint64_t)__builtin_popcountll(m->mask & ((UINT64_C(1) << block) - 1));
-        uint64_t count = (uint64_t)__builtin_popcountll(m->mask);
-        uint64_t at = m->base + 8 * nth + neon_sum(m->entries + count, nth);
-        if (at <= record_bytes) {
-            runs[found++] = (rk__sparse_run){records + at, m->factor};
-            sum += m->entries[nth] * m->factor >> 8;
-            __builtin_prefetch(records + at);
-        }
-    }
-    *bound = sum;
-    return found;
-}
-
-static uint64_t
-neon_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])
-{
-    uint64_t any = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        uint64_t mask = rk_get_u64le(runs[i].record);
-        neon_add_64(sums, runs[i].record + sizeof(mask), mask,
-                    vdup_n_u16((uint16_t)runs[i].factor));
-        any |= mask;
-    }
-    return any;
-}
-
-static void
-neon_add_node(const rk__sparse_member *member, const uint8_t *records, uint64_t record_bytes,
-              uint16_t *sums, uint64_t *any)
-{
-    uint16x4_t times = vdup_n_u16((uint16_t)member->factor);
-    uint64_t at = member->base;
-
-    for (uint64_t blocks = member->mask; blocks && at <= record_bytes; blocks &= blocks - 1) {
-        unsigned block = (unsigned)__builtin_ctzll(blocks);
-        uint64_t mask = rk_get_u64le(records + at);
-        neon_add_64(sums + (size_t)block * 64, records + at + sizeof(mask), mask, times);
-        any[block] |= mask;
-        at += sizeof(mask) + (uint64_t)__builtin_popcountll(mask);
-    }
-}
-
-static void
-neon_bound(const rk__sparse_node *nodes, size_t n, const uint8_t *entries, uint64_t n_entries,
-           size_t n_groups, uint32_t factor, uint16_t *sums, uint64_t *any)
-{
-    uint16x4_t times = vdup_n_u16((uint16_t)factor);
-
-    for (size_t i = 0; i < n; i++) {
-        const rk__sparse_node *node = &nodes[i];
-        uint64_t count = (uint64_t)__builtin_popcountll(node->mask);
-        if (node->entry + count <= n_entries && node->group < n_groups) {
-            neon_add_64(sums + (size_t)node->group * 64, entries + 2 * (uint64_t)node->entry,
-                        node->mask, times);
-            any[node->group] |= node->mask;
-        }
-    }
-}
-
-static void
-neon_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
-          uint32_t factor, uint16_t *sums, uint64_t *any)
-{
-    uint16x4_t times = vdup_n_u16((uint16_t)factor);
-    const uint8_t *end = maxima + n_maxima;
-
-    for (size_t g = 0; g < n_patches; g++) {
-        uint64_t mask = masks[g];
-        if (__builtin_popcountll(mask) > end - maxima) {
-            return;
-        }
-        neon_add_64(sums + g * RK__SPARSE_PATCH, maxima, mask, times);
-        maxima += __builtin_popcountll(mask);
-        any[g] |= mask;
-    }
-}
+RK__SPARSE_KERNELS(neon, , neon_sum, neon_add_64)
 
 static uint64_t
 neon_reach(const uint16_t sums[64], uint16_t limit)
@@ -360,13 +179,7 @@ neon_largest(const uint16_t sums[64])
     return vmaxvq_u16(largest);
 }
 
-static size_t
-neon_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met)
-{
-    return rk__sparse_kernels_scalar.meet(query, pairs, n, met);
-}
-
 const rk__sparse_kernels rk__sparse_kernels_neon = {
     "neon",       neon_find,  neon_add,  neon_add_node, neon_reach,
-    neon_largest, neon_bound, neon_fine, NULL,          neon_meet};
+    neon_largest, neon_bound, neon_fine, NULL,          rk__sparse_meet};
 #endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernels of the sparse index for AVX-512 with VBMI2, where the packed weights are spread over
+ * their places by one instruction, so a run costs the same whether it has one weight or 64.
+ */
+#include "index/sparse_kernel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define AVX512                                                                                     \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi2,bmi,bmi2,popcnt")))
+
+/* 64 places of a run, times factor / 256: two vectors of 32. */
+AVX512 static inline void
+spread(const uint8_t *weights, uint64_t mask, __m512i factor, __m512i out[2])
+{
+    __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(weights));
+    __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes));
+    __m512i high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1));
+
+    out[0] = _mm512_mulhi_epu16(_mm512_slli_epi16(low, 8), factor);
+    out[1] = _mm512_mulhi_epu16(_mm512_slli_epi16(high, 8), factor);
+}
+
+/* Without branches: who has a block cannot be foreseen. */
+AVX512 static size_t
+avx512_find(const rk__sparse_member *members, size_t n, unsigned block, const uint8_t *records,
+            uint64_t record_bytes, rk__sparse_run *runs, uint32_t *bound)
+{
+    uint64_t below = (UINT64_C(1) << block) - 1;
+    size_t found = 0;
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const rk__sparse_member *m = &members[i];
+        uint64_t nth = (uint64_t)__builtin_popcountll(m->mask & below);
+        uint64_t count = (uint64_t)__builtin_popcountll(m->mask);
+        uint64_t first = _bzhi_u64(UINT64_MAX, (unsigned)nth); /* nth < 64 */
+        __m512i counts = _mm512_maskz_loadu_epi8(first, m->entries + count);
+        __m512i eights = _mm512_sad_epu8(counts, _mm512_setzero_si512());
+        uint64_t at = m->base + 8 * nth + (uint64_t)_mm512_reduce_add_epi64(eights);
+        uint32_t has = (uint32_t)(m->mask >> block & 1) & (uint32_t)(at <= record_bytes);
+        at = has ? at : 0;
+        runs[found] = (rk__sparse_run){records + at, m->factor};
+        __builtin_prefetch(records + at);
+        sum += (m->entries[nth] * m->factor >> 8) & (0u - has);
+        found += has;
+    }
+    *bound = sum;
+    return found;
+}
+
+AVX512 static uint64_t
+avx512_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])
+{
+    __m512i low = _mm512_loadu_si512(sums);
+    __m512i high = _mm512_loadu_si512(sums + 32);
+    uint64_t any = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t mask = rk_get_u64le(runs[i].record);
+        __m512i part[2];
+        spread(runs[i].record + sizeof(mask), mask, _mm512_set1_epi16((short)runs[i].factor), part);
+        low = _mm512_adds_epu16(low, part[0]);
+        high = _mm512_adds_epu16(high, part[1]);
+        any |= mask;
+    }
+    _mm512_storeu_si512(sums, low);
+    _mm512_storeu_si512(sums + 32, high);
+    return any;
+}
+
+AVX512 static inline void
+avx512_add_64(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint32_t factor)
+{
+    __m512i part[2];
+
+    spread(weights, mask, _mm512_set1_epi16((short)factor), part);
+    _mm512_storeu_si512(sums, _mm512_adds_epu16(_mm512_loadu_si512(sums), part[0]));
+    _mm512_storeu_si512(sums + 32, _mm512_adds_epu16(_mm512_loadu_si512(sums + 32), part[1]));
+}
+
+AVX512 static uint64_t
+avx512_reach(const uint16_t sums[64], uint16_t limit)
+{
+    __m512i at = _mm512_set1_epi16((short)limit);
+    uint64_t low = _mm512_cmpge_epu16_mask(_mm512_loadu_si512(sums), at);
+    uint64_t high = _mm512_cmpge_epu16_mask(_mm512_loadu_si512(sums + 32), at);
+
+    return low | high << 32;
+}
+
+AVX512 static uint16_t
+avx512_largest(const uint16_t sums[64])
+{
+    __m512i both = _mm512_max_epu16(_mm512_loadu_si512(sums), _mm512_loadu_si512(sums + 32));
+    __m256i half =
+        _mm256_max_epu16(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+    __m128i last = _mm_max_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+
+    /* the smallest of the complements is the complement of the largest */
+    last = _mm_minpos_epu16(_mm_xor_si128(last, _mm_set1_epi16(-1)));
+    return (uint16_t)~_mm_extract_epi16(last, 0);
+}
+
+/* Adds 64 places of a mask, times factor / 256. Of each lane of 16 bytes the first eight go to the
+ * first 32 sums, the others to the second: settle() puts that right when all is added. */
+AVX512 static inline void
+avx512_add_unsettled(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint32_t factor)
+{
+    const __m512i times = _mm512_set1_epi16((short)factor);
+    const __m512i none = _mm512_setzero_si512();
+    __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(weights));
+    __m512i low = _mm512_mulhi_epu16(_mm512_unpacklo_epi8(none, bytes), times);
+    __m512i high = _mm512_mulhi_epu16(_mm512_unpackhi_epi8(none, bytes), times);
+
+    _mm512_storeu_si512(sums, _mm512_adds_epu16(_mm512_loadu_si512(sums), low));
+    _mm512_storeu_si512(sums + 32, _mm512_adds_epu16(_mm512_loadu_si512(sums + 32), high));
+}
+
+RK__SPARSE_LOOPS(avx512, AVX512, avx512_add_64, avx512_add_unsettled)
+
+AVX512 static void
+avx512_settle(uint16_t *sums, size_t n)
+{
+    const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+    const __m512i second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+
+    for (size_t g = 0; g < n; g++, sums += RK__SPARSE_PATCH) {
+        __m512i a = _mm512_loadu_si512(sums);
+        __m512i b = _mm512_loadu_si512(sums + 32);
+        _mm512_storeu_si512(sums, _mm512_permutex2var_epi64(a, first, b));
+        _mm512_storeu_si512(sums + 32, _mm512_permutex2var_epi64(a, second, b));
+    }
+}
+
+static const uint16_t numbers[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                     11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                     22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+/* The indexes of 16 pairs, hashed to ten bits; of pairs past |n| zeros are read. */
+AVX512 static inline __m256i
+few_of_16(const uint8_t *pairs, size_t n)
+{
+    const __m512i even =
+        _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    __mmask16 live = (__mmask16)_bzhi_u32(0xffff, (unsigned)RK_MIN(n, (size_t)16));
+    __m512i a = _mm512_maskz_loadu_epi64((__mmask8)live, pairs);
+    __m512i b = _mm512_maskz_loadu_epi64((__mmask8)(live >> 8), pairs + 64);
+    __m512i index = _mm512_permutex2var_epi32(a, even, b);
+
+    index = _mm512_mullo_epi32(index, _mm512_set1_epi32((int)0x9e3779b1u));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(index, 22));
+}
+
+AVX512 static size_t
+avx512_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met)
+{
+    if (query->n > RK__SPARSE_FEW) {
+        return rk__sparse_meet(query, pairs, n, met);
+    }
+    const __m512i low = _mm512_load_si512(query->few);
+    const __m512i high = _mm512_load_si512(query->few + 32);
+    const __m512i lanes = _mm512_loadu_si512(numbers);
+    size_t n_met = 0;
+    size_t n_sure = 0;
+
+    for (size_t i = 0; i < n; i += 32) {
+        size_t left = n - i;
+        __m256i first = few_of_16(pairs + i * sizeof(rk__pair), left);
+        __m256i second = left > 16 ? few_of_16(pairs + (i + 16) * sizeof(rk__pair), left - 16)
+                                   : _mm256_setzero_si256();
+        __m512i few = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+        __m512i word = _mm512_permutex2var_epi16(low, _mm512_srli_epi16(few, 4), high);
+        __m512i bit = _mm512_and_si512(few, _mm512_set1_epi16(15));
+        uint32_t mask = _mm512_test_epi16_mask(_mm512_srlv_epi16(word, bit), _mm512_set1_epi16(1));
+        mask &= (uint32_t)_bzhi_u64(UINT32_MAX, (unsigned)RK_MIN(left, (size_t)32));
+        __m512i at = _mm512_add_epi16(lanes, _mm512_set1_epi16((short)i));
+        _mm512_storeu_si512(met + n_met, _mm512_maskz_compress_epi16(mask, at));
+        n_met += (size_t)__builtin_popcount(mask);
+    }
+    for (size_t i = 0; i < n_met; i++) { /* of ten bits one in 24 is met by chance */
+        uint32_t key = rk_get_u32le(pairs + met[i] * sizeof(rk__pair));
+        met[n_sure] = met[i];
+        n_sure += query->seen[key % RK__SPARSE_SEEN / 64] >> key % 64 & 1;
+    }
+    return n_sure;
+}
+
+const rk__sparse_kernels rk__sparse_kernels_avx512 = {
+    "avx512",       avx512_find,  avx512_add,  avx512_add_node, avx512_reach,
+    avx512_largest, avx512_bound, avx512_fine, avx512_settle,   avx512_meet};
+#endif
