@@ -358,6 +358,9 @@ rk__search_range(const rk__search_params *p, rk_metric metric, pb_rk_SearchReque
         float past = nextafterf(p->last_bound, larger ? -INFINITY : INFINITY);
         near = !has_near ? past : larger ? fminf(near, past) : fmaxf(near, past);
         has_near = true;
+    } else if (p->iterator_v2 && !has_near && metric <= RK_METRIC_JACCARD) { /* its first page */
+        near = larger ? INFINITY : -INFINITY;
+        has_near = true;
     }
     if (!p->has_radius && !has_near) {
         return RK_OK;

@@ -34,7 +34,11 @@ accept(rk__cluster_search_state *s, float dist, float key, uint32_t at)
         s->best = dist;
         s->best_key = key;
     }
-    if (!(dist <= s->threshold + s->slack) || dist < s->lower - s->slack) {
+    if (!(dist <= s->threshold + s->slack)) {
+        return;
+    }
+    if (dist < s->lower - s->slack) {
+        s->before++;
         return;
     }
     if (s->n_kept == s->kept_cap) {

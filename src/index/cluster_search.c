@@ -27,8 +27,9 @@
 #define NEVER      RK__CLUSTER_NEVER
 #define BATCH      RK__CLUSTER_BATCH
 #define LOOK_LISTS 4u     /* visited before it is asked where the rows are that pass */
-#define THIN       0.035f /* of beta more, per e-fold that passing rows are fewer */
+#define THIN       0.035f /* of beta more, per e-fold that rows are farther */
 #define THIN_IP    0.25f
+#define NEAR_ROWS  16u /* so many beta was measured for, and a few more */
 #define EXACT_ROWS 64u /* so few passing rows are scored on their vectors at once */
 
 static void
@@ -67,9 +68,15 @@ distance_above(const rk__cluster_search_state *s, float key, float nearest)
     float unit =
         s->cluster->space.ip ? s->unit * s->cluster->info.radius : RK_MAX(s->threshold, 0.0f);
 
-    if (s->tested > 0) { /* few pass: the k-th is farther, as are the lists that hold nearer ones */
-        float thin = s->cluster->space.ip ? THIN_IP : THIN;
-        unit *= 1 + thin * logf((float)(s->tested + 1) / (float)(s->passing + 1));
+    /* Few pass, k is large, or the range lies far out: the k-th is farther than what beta was
+     * measured for, as are the lists that hold nearer ones. */
+    float far = s->tested > 0 ? (float)(s->tested + 1) / (float)(s->passing + 1) : 1;
+    uint64_t deep = s->near.n + s->before;
+    if (deep > NEAR_ROWS) {
+        far *= (float)deep / NEAR_ROWS;
+    }
+    if (far > 1) {
+        unit *= 1 + (s->cluster->space.ip ? THIN_IP : THIN) * logf(far);
     }
     return key <= nearest ? 0 : (key - nearest) / unit;
 }
@@ -268,7 +275,7 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
             }
         }
     }
-    if (!options->range && heap->n < heap->cap) {
+    if ((!options->range || rk__is_page(options)) && heap->n < heap->cap) {
         scan_vectors(index, query, options, heap);
     }
     return RK_OK;
@@ -286,6 +293,7 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     rk_params params = options->params;
     bool named = rk_params_get(params, "nprobe").data != NULL;
     bool declared = rk_params_get(params, "target_recall").data != NULL;
+    bool on = options->filter || options->range; /* past nprobe, as far as rows can be */
     double recall = rk__param_float(params, "target_recall", RECALL_DEFAULT, 0, 1);
     double more = rk__param_float(params, "refine_k", 1, 1, 1e6);
     uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
@@ -297,10 +305,10 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
         return rk__cluster_effort_of(cluster, (float)recall);
     }
     nprobe = RK_MIN(nprobe, cluster->info.nlist);
-    return (rk__cluster_effort){.beta = options->filter ? cluster->info.enough : INFINITY,
+    return (rk__cluster_effort){.beta = on ? cluster->info.enough : INFINITY,
                                 .epsilon = EPSILON_NAMED + (float)RK_MIN(log2(more), 8.0) / 4,
                                 .first = nprobe,
-                                .probes = options->filter ? cluster->info.nlist : nprobe,
+                                .probes = on ? cluster->info.nlist : nprobe,
                                 .least = nprobe,
                                 .recall = RK__CLUSTER_ENOUGH};
 }

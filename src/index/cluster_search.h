@@ -43,6 +43,7 @@ typedef struct rk__cluster_search_state {
     /* under a filter */
     float share;      /* of all rows that pass */
     float held_key;   /* of the nearest list in which some pass */
+    uint64_t before;  /* range: rows met that are nearer */
     uint32_t held;    /* lists visited in which some pass */
     uint32_t empty;   /* and in which none does */
     uint32_t tested;  /* rows tested before a scan, and */

@@ -141,6 +141,15 @@ rk__in_range(const rk__range *range, float key)
 
 rk__range rk__range_of(rk_metric metric, const rk_search_options *options);
 
+/* A page of an iterator: k rows of all that lies behind a bound, while there are any. */
+static inline bool
+rk__is_page(const rk_search_options *options)
+{
+    return options->range && options->has_range_filter && isinf(options->radius);
+}
+/* Kinds that probe lists see so many times k rows before a page ends. */
+#define RK__PAGE_SEEN 16u
+
 /* Heap keys to hits, best first. */
 void rk__heap_to_hits(rk__heap *heap, rk_metric metric, rk_hit *hits, uint32_t *n);
 

@@ -8,7 +8,9 @@
  * probed by inner product. When fewer than k rows pass in the probed lists the search probes on,
  * nearest list first, until k are found or all lists are read. When no more rows pass the filter
  * than the probes would read, these are scored directly. A range search goes on past nprobe until
- * max_empty_result_buckets lists in a row gave nothing.
+ * max_empty_result_buckets lists in a row gave nothing, a page of an iterator until it is
+ * full and as many more rows were seen: what a page misses does not come on a later one. Lists
+ * whose rows mostly came on pages before do not count as probed there.
  *
  * Sections: 1 norms (COSINE), 20 centres (nlist rows of f32, or of bits), 21 offsets (u64, nlist +
  * 1), 22 rows (u32).
@@ -237,13 +239,15 @@ typedef struct ivf_search {
     rk__near *lists; /* by nearness of their centre */
 } ivf_search;
 
-/* Scores the passing rows of one list; returns how many were in range. */
+/* Scores the passing rows of one list; returns how many were in range, |*passing| of how many. */
 static size_t
-scan_list(const ivf_search *s, uint32_t list)
+scan_list(const ivf_search *s, uint32_t list, size_t *passing)
 {
     uint32_t block[32];
     size_t n = 0;
     size_t in_range = 0;
+
+    *passing = 0;
 
     for (uint64_t i = s->ivf->offsets[list]; i <= s->ivf->offsets[list + 1]; i++) {
         bool end = i == s->ivf->offsets[list + 1];
@@ -257,6 +261,7 @@ scan_list(const ivf_search *s, uint32_t list)
         if (n == RK_COUNT(block) || (end && n > 0)) {
             float keys[RK_COUNT(block)];
             rk__keys(&s->index->space, s->query, block, n, keys);
+            *passing += n;
             for (size_t j = 0; j < n; j++) {
                 if (!s->range.on || rk__in_range(&s->range, keys[j])) {
                     in_range++;
@@ -315,6 +320,30 @@ order_lists(ivf_search *s, uint32_t first, rk_arena *arena, rk_err *err)
     return RK_OK;
 }
 
+/* All lists in order, as far as a range search goes. */
+static void
+scan_range(const ivf_search *s, const rk_search_options *options, uint32_t nprobe)
+{
+    bool page = rk__is_page(options);
+    uint32_t empty_max =
+        (uint32_t)rk__param_int(options->params, "max_empty_result_buckets", 2, 1, 65536);
+    uint64_t wanted = page ? (uint64_t)s->heap->cap * RK__PAGE_SEEN : 0;
+    uint64_t seen = 0;
+    uint32_t empty = 0;
+    uint32_t probed = 0;
+
+    for (uint32_t i = 0; i < s->ivf->nlist; i++) {
+        size_t passing = 0;
+        size_t in_range = scan_list(s, s->lists[i].row, &passing);
+        empty = in_range > 0 ? 0 : empty + 1;
+        seen += in_range;
+        probed += !page || in_range * 2 > passing;
+        if (probed >= nprobe && (page ? seen >= wanted : empty >= empty_max)) {
+            return;
+        }
+    }
+}
+
 static rk_code
 ivf_run(const rk_index *index, const rk__query *query, const rk_search_options *options,
         rk__heap *heap, rk_err *err)
@@ -323,9 +352,7 @@ ivf_run(const rk_index *index, const rk__query *query, const rk_search_options *
     ivf_search s = {
         .index = index, .ivf = ivf, .query = query, .filter = options->filter, .heap = heap};
     uint32_t nprobe = (uint32_t)rk__param_int(options->params, "nprobe", NPROBE_DEFAULT, 1, 65536);
-    uint32_t empty_max =
-        (uint32_t)rk__param_int(options->params, "max_empty_result_buckets", 2, 1, 65536);
-    uint32_t empty = 0;
+    size_t passing = 0;
 
     s.range = rk__range_of(index->space.metric, options);
     nprobe = RK_MIN(nprobe, ivf->nlist);
@@ -334,19 +361,17 @@ ivf_run(const rk_index *index, const rk__query *query, const rk_search_options *
         return RK_OK;
     }
     RK_RET(order_lists(&s, options->range ? ivf->nlist : nprobe, options->arena, err));
-    for (uint32_t i = 0; i < nprobe; i++) {
-        empty = scan_list(&s, s.lists[i].row) > 0 ? 0 : empty + 1;
-    }
     if (options->range) {
-        for (uint32_t i = nprobe; i < ivf->nlist && empty < empty_max; i++) {
-            empty = scan_list(&s, s.lists[i].row) > 0 ? 0 : empty + 1;
-        }
+        scan_range(&s, options, nprobe);
         return RK_OK;
+    }
+    for (uint32_t i = 0; i < nprobe; i++) {
+        (void)scan_list(&s, s.lists[i].row, &passing);
     }
     if (heap->n < heap->cap && nprobe < ivf->nlist) {
         RK_RET(order_lists(&s, ivf->nlist, options->arena, err));
         for (uint32_t i = nprobe; i < ivf->nlist && heap->n < heap->cap; i++) {
-            (void)scan_list(&s, s.lists[i].row);
+            (void)scan_list(&s, s.lists[i].row, &passing);
         }
     }
     return RK_OK;

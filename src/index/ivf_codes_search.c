@@ -11,8 +11,8 @@
  *
  * A range search takes rows whose estimate lies within the bounds or three standard errors of them
  * (measured at build) and goes on past nprobe until max_empty_result_buckets lists in a row gave
- * nothing. When more rows than candidates qualified and the answer is not full, the vectors of the
- * probed lists are scored.
+ * nothing, a page of an iterator until it is full (as in ivf.c). When more rows than
+ * candidates qualified and the answer is not full, the vectors of the probed lists are scored.
  */
 #include <stdlib.h>
 
@@ -207,27 +207,51 @@ scan_list(ivfc_search *s, rk__near list)
     return in_range;
 }
 
+/* All lists in order, as far as a range search goes; returns how many were read. */
+static uint32_t
+probe_range(ivfc_search *s, uint32_t nprobe)
+{
+    const rk__ivfc *ivf = s->ivf;
+    bool page = rk__is_page(s->options);
+    uint32_t empty_max =
+        (uint32_t)rk__search_int(s->index->kind, s->options->params, "max_empty_result_buckets");
+    float share = (float)s->options->filter_count / (float)s->index->space.rows;
+    uint64_t wanted = page ? (uint64_t)s->options->k * RK__PAGE_SEEN : 0;
+    uint64_t seen = 0;
+    uint32_t empty = 0;
+    uint32_t counted = 0;
+
+    for (uint32_t i = 0; i < ivf->nlist; i++) {
+        uint32_t l = s->lists[i].row;
+        float passing = share * (float)(ivf->offsets[l + 1] - ivf->offsets[l]);
+        size_t in_range = scan_list(s, s->lists[i]);
+        empty = in_range > 0 ? 0 : empty + 1;
+        seen += in_range;
+        counted += !page || 2 * (float)in_range > passing;
+        if (counted >= nprobe && (page ? seen >= wanted : empty >= empty_max)) {
+            return i + 1;
+        }
+    }
+    return ivf->nlist;
+}
+
 /* Reads lists in order; |*probed| tells how many. */
 static rk_code
 probe(ivfc_search *s, uint32_t nprobe, uint32_t *probed, rk_err *err)
 {
     uint32_t nlist = s->ivf->nlist;
-    uint32_t empty = 0;
-    uint32_t empty_max = 0;
     uint32_t i = 0;
     size_t wanted = RK_MIN((size_t)s->best.cap, s->options->filter_count);
 
     RK_RET(order_lists(s, s->range.on ? nlist : nprobe, err));
-    for (; i < nprobe; i++) {
-        empty = scan_list(s, s->lists[i]) > 0 ? 0 : empty + 1;
-    }
     if (s->range.on) {
-        empty_max = (uint32_t)rk__search_int(s->index->kind, s->options->params,
-                                             "max_empty_result_buckets");
-        for (; i < nlist && empty < empty_max; i++) {
-            empty = scan_list(s, s->lists[i]) > 0 ? 0 : empty + 1;
-        }
-    } else if (s->best.n < RK_MIN(wanted, (size_t)s->options->k) && nprobe < nlist) {
+        *probed = probe_range(s, nprobe);
+        return RK_OK;
+    }
+    for (; i < nprobe; i++) {
+        (void)scan_list(s, s->lists[i]);
+    }
+    if (s->best.n < RK_MIN(wanted, (size_t)s->options->k) && nprobe < nlist) {
         RK_RET(order_lists(s, nlist, err));
         for (; i < nlist && s->best.n < wanted; i++) {
             (void)scan_list(s, s->lists[i]);
