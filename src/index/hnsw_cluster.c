@@ -25,6 +25,35 @@
 #define PROBE_MIN    12u
 #define PROBE_MAX    96u
 #define KEEP_MAX     1024u
+#define NORM_CHUNK   8192u
+
+/* ---- lengths of codes ---- */
+
+static void
+norm_chunk(void *arg, size_t chunk)
+{
+    rk__ground_job *job = arg;
+    rk__code8_fn ip = rk__kernels_get()->code8_ip;
+    size_t to = RK_MIN((chunk + 1) * NORM_CHUNK, job->index->space.rows);
+
+    for (size_t row = chunk * NORM_CHUNK; row < to; row++) {
+        const int8_t *code = rk__ground_code(job, (uint32_t)row);
+        job->code_norms[row] = ip(code, code, job->dim);
+    }
+}
+
+static rk_code
+measure_codes(rk__ground_job *job, rk_err *err)
+{
+    size_t rows = job->index->space.rows;
+
+    job->code_norms = rk_alloc(rows * sizeof(*job->code_norms));
+    if (!job->code_norms) {
+        return rk_fail(err, RK_ENOMEM, "HNSW build: no memory for the lengths of %zu codes", rows);
+    }
+    rk__parallel_run(job->options->parallel, (rows + NORM_CHUNK - 1) / NORM_CHUNK, norm_chunk, job);
+    return RK_OK;
+}
 
 /* ---- the nearest centres ---- */
 
@@ -320,7 +349,7 @@ uint64_t
 rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows)
 {
     return (uint64_t)rows * (graph->codes.n * 5 / 4 +
-                             (probes(graph) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 16);
+                             (probes(graph) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 20);
 }
 
 rk_code
@@ -351,13 +380,17 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
     job.k = RK_MIN(RK_MAX(n / CLUSTER_ROWS, 1u), CLUSTERS_MAX);
     job.probe = RK_MIN(probes(graph), job.k);
     job.keep = RK_MIN(RK_MAX(graph->ef_construction, graph->levels[0].cap * 4), KEEP_MAX) + 1;
-    code = train_centres(&job, err);
+    code = measure_codes(&job, err);
+    if (code == RK_OK) {
+        code = train_centres(&job, err);
+    }
     if (code == RK_OK) {
         code = find_members(&job, err);
     }
     if (code == RK_OK) {
         code = rk__ground_link(&job, err);
     }
+    rk_free(job.code_norms);
     rk_free(job.centres);
     rk_free(job.centre_packs);
     rk_free(job.centre_norms);

@@ -39,6 +39,8 @@ typedef struct rk__ground_job {
     uint32_t n_near;
     uint32_t *nearest; /* n_near per sample row, nearest first */
 
+    int32_t *code_norms; /* per row: squared length of its code */
+
     uint32_t *near;       /* |probe| per fresh node, nearest first */
     uint32_t *members;    /* rows by cluster */
     uint32_t *order;      /* the same as places in |nodes| */

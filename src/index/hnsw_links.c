@@ -16,28 +16,69 @@
 
 /* ---- choosing links ---- */
 
+/* What is known of a candidate that nothing chosen has shut out yet. */
+typedef struct open_cand {
+    const int8_t *code;
+    int32_t norm;
+    float key;
+    uint32_t place; /* among the candidates */
+} open_cand;
+
 typedef struct chooser {
     const rk__ground_job *job;
-    rk__dist4_fn l2x4;
-    rk__cand *cands; /* sorted, nearest first; |kind| beside them */
+    rk__code8x4_fn ipx4;
+    rk__cand *cands; /* sorted, nearest first; TURNED on the number */
     rk__cand *rest;
+    open_cand *open;
     uint32_t *rows;
     float *keys;
+    bool *chosen; /* per candidate */
 } chooser;
 
 static void
 code_keys(const chooser *c, uint32_t row, const uint32_t *rows, uint32_t n, float *keys)
 {
+    const rk__ground_job *job = c->job;
+    const int8_t *query = rk__ground_code(job, row);
+
     for (uint32_t i = 0; i < n; i += 4) {
-        const void *four[4];
-        float dist[4];
+        const int8_t *four[4];
+        int32_t dots[4];
         uint32_t m = RK_MIN(n - i, 4u);
         for (uint32_t j = 0; j < 4; j++) {
-            four[j] = rk__ground_code(c->job, rows[i + RK_MIN(j, m - 1)]);
+            four[j] = rk__ground_code(job, rows[i + RK_MIN(j, m - 1)]);
         }
-        c->l2x4(rk__ground_code(c->job, row), four, c->job->dim, dist);
-        memcpy(keys + i, dist, m * sizeof(*keys));
+        c->ipx4(query, four, job->dim, dots);
+        for (uint32_t j = 0; j < m; j++) {
+            keys[i + j] =
+                (float)(job->code_norms[row] + job->code_norms[rows[i + j]] - 2 * dots[j]);
+        }
     }
+}
+
+/* Takes those out of the |n| open candidates that are nearer to the first of them than to the node,
+ * and the first; returns how many are left. */
+static uint32_t
+shut_out(const chooser *c, uint32_t n)
+{
+    const open_cand first = c->open[0];
+    uint32_t left = 0;
+
+    for (uint32_t i = 1; i < n; i += 4) {
+        const int8_t *four[4];
+        int32_t dots[4];
+        uint32_t m = RK_MIN(n - i, 4u);
+        for (uint32_t j = 0; j < 4; j++) {
+            four[j] = c->open[i + RK_MIN(j, m - 1)].code;
+        }
+        c->ipx4(first.code, four, c->job->dim, dots);
+        for (uint32_t j = 0; j < m; j++) { /* left < i: what is read is still there */
+            open_cand cand = c->open[i + j];
+            c->open[left] = cand;
+            left += !((float)(first.norm + cand.norm - 2 * dots[j]) < cand.key);
+        }
+    }
+    return left;
 }
 
 /*
@@ -50,23 +91,23 @@ code_keys(const chooser *c, uint32_t row, const uint32_t *rows, uint32_t n, floa
 static uint32_t
 choose(chooser *c, uint32_t n, uint32_t width)
 {
+    uint32_t chosen = 0;
     uint32_t kept = 0;
     uint32_t rest = 0;
 
-    for (uint32_t i = 0; i < n && kept < width; i++) {
-        rk__cand cand = {c->cands[i].key, c->cands[i].node & ~TURNED};
-        bool good = true;
-        for (uint32_t j = 0; good && j < kept; j += 4) {
-            float keys[4];
-            uint32_t m = RK_MIN(kept - j, 4u);
-            code_keys(c, cand.node, c->rows + j, m, keys);
-            for (uint32_t x = 0; x < m; x++) {
-                good = good && !(keys[x] < cand.key);
-            }
-        }
-        if (good) {
-            c->rows[kept] = cand.node;
-            c->cands[kept++] = cand;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t node = c->cands[i].node & ~TURNED;
+        c->open[i] = (open_cand){rk__ground_code(c->job, node), c->job->code_norms[node],
+                                 c->cands[i].key, i};
+        c->chosen[i] = false;
+    }
+    for (uint32_t left = n; left > 0 && chosen < width; chosen++) {
+        c->chosen[c->open[0].place] = true;
+        left = shut_out(c, left);
+    }
+    for (uint32_t i = 0; i < n && (kept < chosen || chosen < width); i++) {
+        if (c->chosen[i]) {
+            c->cands[kept++] = (rk__cand){c->cands[i].key, c->cands[i].node & ~TURNED};
         } else {
             c->rest[rest++] = c->cands[i];
         }
@@ -83,14 +124,17 @@ static bool
 chooser_init(chooser *c, const rk__ground_job *job, uint32_t cands)
 {
     c->job = job;
-    c->l2x4 = rk__kernels_get()->dense[RK__I8].l2x4;
-    c->cands = rk_alloc((size_t)cands * (2 * sizeof(rk__cand) + sizeof(uint32_t) + sizeof(float)));
-    if (!c->cands) {
+    c->ipx4 = rk__kernels_get()->code8_ipx4;
+    c->open = rk_alloc((size_t)cands * (sizeof(open_cand) + 2 * sizeof(rk__cand) +
+                                        sizeof(uint32_t) + sizeof(float) + sizeof(bool)));
+    if (!c->open) {
         return false;
     }
+    c->cands = (rk__cand *)(void *)(c->open + cands);
     c->rest = c->cands + cands;
     c->rows = (uint32_t *)(void *)(c->rest + cands);
     c->keys = (float *)(void *)(c->rows + cands);
+    c->chosen = (bool *)(void *)(c->keys + cands);
     return true;
 }
 
@@ -126,7 +170,7 @@ slice_free(slice *s)
     rk_free(s->best);
     rk_free(s->begin);
     rk_free(s->ask);
-    rk_free(s->chooser.cands);
+    rk_free(s->chooser.open);
 }
 
 static bool
@@ -429,7 +473,7 @@ join_chunk(void *arg, size_t chunk)
             done += fresh;
         }
     }
-    rk_free(c.cands);
+    rk_free(c.open);
     if (job->options->rows_done) {
         atomic_fetch_add(job->options->rows_done, done / 2);
     }
