@@ -141,7 +141,9 @@ check_vector_index(const rk_field *field, rk_str type, rk_metric metric,
         return rk__fail_memory(err);
     }
     for (size_t i = 0; i < params->n; i++) {
-        flat[n++] = (rk_param){params->data[i]->key, params->data[i]->value};
+        rk_str value = params->data[i]->value;
+        value.data = value.data ? value.data : ""; /* present and empty differs from absent */
+        flat[n++] = (rk_param){params->data[i]->key, value};
     }
     return rk_index_check(type, (rk_vector_type)field->type, field->dim, metric,
                           (rk_params){flat, n}, err);
@@ -202,8 +204,8 @@ check_params(rk__req *req, const rk_field *field, const pb_milvus_CreateIndexReq
     }
     if (name.len > 0 &&
         (!rk_metric_parse(name, &metric) || !rk_str_is(name, rk_metric_name(metric)))) {
-        RK_RET(check_vector_index(field, type, default_metric(field->type), &request->params, arena,
-                                  err));
+        metric = rk_str_is(type, "MINHASH_LSH") ? RK_METRIC_MHJACCARD : default_metric(field->type);
+        RK_RET(check_vector_index(field, type, metric, &request->params, arena, err));
         return fail_metric(field->type, name, err); /* the type is known: it is the metric */
     }
     RK_RET(check_vector_index(field, type, metric, &request->params, arena, err));

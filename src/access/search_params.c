@@ -88,10 +88,14 @@ number_of(const char *key, rk_json_value value, float *out, rk_err *err)
 static rk_code
 take_member(rk__search_params *out, rk_str key, rk_json_value value, rk_arena *arena, rk_err *err)
 {
+    static const char *const optional[] = {"radius", "range_filter", "hints", "metric_type",
+                                           "params"};
     rk_str text = value.raw;
 
-    if (value.type == RK_JSON_NULL) {
-        return RK_OK;
+    for (size_t i = 0; value.type == RK_JSON_NULL && i < RK_COUNT(optional); i++) {
+        if (rk_str_is(key, optional[i])) {
+            return RK_OK; /* that of an index is judged with the others */
+        }
     }
     if (rk_str_is(key, "radius")) {
         out->has_radius = true;
