@@ -631,8 +631,8 @@ merge_graph(merge_job *job, bool *merged, rk_err *err)
     rk__hnsw_builder *b = &job->b;
     size_t rows = b->index->space.rows;
     size_t n = job->base->space.rows;
-    uint64_t bytes =
-        (uint64_t)n * sizeof(uint32_t) * 2 + n / 8 + (uint64_t)rows * (sizeof(uint32_t) * 3 + 1);
+    uint64_t bytes = (uint64_t)n * sizeof(uint32_t) * 2 + n / 8 +
+                     (uint64_t)rows * (sizeof(uint32_t) * (4 + BACK) + 1);
     bool good = false;
 
     RK_RET(rk__index_reserve(b->index, bytes, "HNSW merge", err));
