@@ -25,6 +25,19 @@ find(fake *f, rk_str name, int64_t id)
     return NULL;
 }
 
+/* A collection that must be there. */
+static pb_rk_CollectionInfo *
+known(fake *f, int64_t id)
+{
+    pb_rk_CollectionInfo *have = find(f, (rk_str){NULL, 0}, id);
+
+    if (!have) {
+        fail_msg("no collection %lld", (long long)id);
+        abort(); /* not reached; tells the compiler */
+    }
+    return have;
+}
+
 /* ---- coordinator ---- */
 
 static rk_code
@@ -141,7 +154,7 @@ co_create_index(void *self, const void *request, void *response, rk_ctx *ctx)
 {
     fake *f = SELF(self);
     const pb_rk_CreateIndexRequest *in = request;
-    pb_rk_CollectionInfo *have = find(f, (rk_str){NULL, 0}, in->collection_id);
+    pb_rk_CollectionInfo *have = known(f, in->collection_id);
 
     (void)response;
     (void)ctx;
@@ -167,8 +180,8 @@ co_create_index(void *self, const void *request, void *response, rk_ctx *ctx)
 static rk_code
 co_drop_index(void *self, const void *request, void *response, rk_ctx *ctx)
 {
-    pb_rk_CollectionInfo *have = find(SELF(self), (rk_str){NULL, 0},
-                                      ((const pb_rk_DropIndexRequest *)request)->collection_id);
+    pb_rk_CollectionInfo *have =
+        known(SELF(self), ((const pb_rk_DropIndexRequest *)request)->collection_id);
     (void)response;
     (void)ctx;
     have->indexes.n = 0;
@@ -180,7 +193,7 @@ static rk_code
 co_describe_index(void *self, const void *request, void *response, rk_ctx *ctx)
 {
     const pb_rk_DescribeIndexRequest *in = request;
-    pb_rk_CollectionInfo *have = find(SELF(self), (rk_str){NULL, 0}, in->collection_id);
+    pb_rk_CollectionInfo *have = known(SELF(self), in->collection_id);
     pb_rk_DescribeIndexResponse *out = response;
 
     out->indexes.data = RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexState *, have->indexes.n + 1);

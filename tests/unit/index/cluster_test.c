@@ -27,14 +27,6 @@ static const cluster_case cases[] = {
     {RK_VEC_F32, RK_METRIC_L2, 2100, 8, 0.93},
 };
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 static rk_index *
 build(rk_metric metric, const rk_vectors *v, const char *refine, const rk_parallel *parallel)
 {
@@ -109,7 +101,7 @@ image_of(const rk_index *index, size_t *len)
     rk_buf buf = {0};
     rk_err err = {0};
 
-    assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
     char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
     assert_non_null(image);
     memcpy(image, buf.data, buf.len);

@@ -85,14 +85,6 @@ add_pairs(param_list *out, const char *text)
 }
 
 static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
-static rk_code
 try_build(const code_case *c, const rk_vectors *v, rk_build_options options, rk_index **out,
           rk_err *err)
 {
@@ -125,7 +117,7 @@ reopen(const rk_index *index, const rk_vectors *v, char **image)
     rk_buf buf = {0};
     rk_err err = {0};
 
-    assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
     *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
     assert_non_null(*image);
     memcpy(*image, buf.data, buf.len);
@@ -428,8 +420,8 @@ test_threads(void **state)
 
         assert_int_equal(try_build(c, &v, options, &b, &err), RK_OK);
         assert_int_equal(done, 1500);
-        assert_int_equal(rk_index_save(a, append, &one, &err), RK_OK);
-        assert_int_equal(rk_index_save(b, append, &many, &err), RK_OK);
+        assert_int_equal(rk_index_save(a, testing_append, &one, &err), RK_OK);
+        assert_int_equal(rk_index_save(b, testing_append, &many, &err), RK_OK);
         assert_int_equal(one.len, many.len);
         assert_memory_equal(one.data, many.data, one.len);
         rk_index_free(a);

@@ -138,14 +138,6 @@ static const disk_case cases[] = {
     {"AISAQ", RK_VEC_F32, RK_METRIC_IP, 1030, 0.9},
 };
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 static rk_index *
 build(const char *kind, rk_metric metric, const rk_vectors *v)
 {
@@ -168,7 +160,7 @@ save(const rk_index *index)
     char *image;
     size_t len;
 
-    assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
     assert_false(buf.failed);
     len = buf.len;
     image = rk_alloc_aligned(RK_PAGE_BYTES, (len + RK_PAGE_BYTES) / RK_PAGE_BYTES * RK_PAGE_BYTES);

@@ -6,8 +6,6 @@
  */
 #include "index/hnsw.h"
 
-#include <pthread.h>
-
 #include "index/cluster.h"
 #include "index/hnsw_nearest.h"
 #include "index/hnsw_tile.h"
@@ -112,14 +110,6 @@ search_all(const rk_index *index, const rk_vectors *v, rk_metric metric, const u
     return recall / QUERIES;
 }
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 static void
 test_recall_and_filters(void **state)
 {
@@ -156,7 +146,7 @@ test_recall_and_filters(void **state)
         rk_index *opened = NULL;
         rk_err err = {0};
         rk_arena *arena = rk_arena_new(0);
-        assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+        assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
         char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
         assert_non_null(image);
         memcpy(image, buf.data, buf.len);
@@ -415,40 +405,6 @@ test_failing_allocations(void **state)
     rk_free(data);
 }
 
-typedef struct pool_job {
-    size_t n;
-    void (*fn)(void *, size_t);
-    void *arg;
-    _Atomic(size_t) next;
-} pool_job;
-
-static void *
-pool_main(void *arg)
-{
-    pool_job *job = arg;
-    for (size_t i = atomic_fetch_add(&job->next, 1); i < job->n;
-         i = atomic_fetch_add(&job->next, 1)) {
-        job->fn(job->arg, i);
-    }
-    return NULL;
-}
-
-static void
-pool_run(void *self, size_t n, void (*fn)(void *, size_t), void *arg)
-{
-    pool_job job = {.n = n, .fn = fn, .arg = arg};
-    pthread_t threads[3];
-
-    RK_UNUSED(self);
-    for (size_t i = 0; i < RK_COUNT(threads); i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, pool_main, &job), 0);
-    }
-    pool_main(&job);
-    for (size_t i = 0; i < RK_COUNT(threads); i++) {
-        pthread_join(threads[i], NULL);
-    }
-}
-
 typedef struct search_thread {
     const rk_index *index;
     const rk_vectors *v;
@@ -467,7 +423,7 @@ search_main(void *arg)
 static void
 test_parallel_build_and_search(void **state)
 {
-    rk_parallel parallel = {.run = pool_run, .width = 4};
+    rk_parallel parallel = {.run = testing_pool_run, .width = 4};
     void *data = testing_dense(RK_VEC_F32, 32, 3000, 10, 20);
     uint8_t *queries = testing_dense(RK_VEC_F32, 32, QUERIES, 10, 21);
     rk_vectors v = {RK_VEC_F32, 32, 3000, data, NULL};
@@ -499,7 +455,7 @@ test_one_thread_is_deterministic(void **state)
     RK_UNUSED(state);
     for (size_t i = 0; i < 2; i++) {
         rk_index *index = build(&v, RK_METRIC_COSINE, NULL);
-        assert_int_equal(rk_index_save(index, append, &images[i], NULL), RK_OK);
+        assert_int_equal(rk_index_save(index, testing_append, &images[i], NULL), RK_OK);
         rk_index_free(index);
     }
     assert_int_equal(images[0].len, images[1].len);
@@ -842,7 +798,7 @@ test_automatic_graph(void **state)
     assert_int_equal(rk__auto_take_graph(index, &options, &err), RK_OK);
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "HNSW");
-    assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
     char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
     assert_non_null(image);
     memcpy(image, buf.data, buf.len);

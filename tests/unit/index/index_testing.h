@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Shared by the index tests: seeded data of every vector type, brute force written independently of
- * the engine (the scalar reference and a full sort), and filters of a given density.
+ * the engine (the scalar reference and a full sort), filters of a given density, a writer of images
+ * into memory and a pool of threads.
  */
 #ifndef RK_TESTS_INDEX_TESTING_H
 #define RK_TESTS_INDEX_TESTING_H
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 /* clang-format on */
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "index/index_private.h"
 
@@ -209,6 +212,50 @@ testing_truth(const rk_vectors *v, rk_metric metric, const void *query, size_t q
     }
     qsort(out, n, sizeof(*out), testing_compare);
     return n;
+}
+
+/* Writes an image to a rk_buf. */
+static inline rk_code
+testing_append(void *user, const void *data, size_t len, rk_err *err)
+{
+    RK_UNUSED(err);
+    rk_buf_append(user, data, len);
+    return RK_OK;
+}
+
+typedef struct testing_pool_job {
+    size_t n;
+    void (*fn)(void *, size_t);
+    void *arg;
+    _Atomic(size_t) next;
+} testing_pool_job;
+
+static inline void *
+testing_pool_main(void *arg)
+{
+    testing_pool_job *job = arg;
+    for (size_t i = atomic_fetch_add(&job->next, 1); i < job->n;
+         i = atomic_fetch_add(&job->next, 1)) {
+        job->fn(job->arg, i);
+    }
+    return NULL;
+}
+
+/* As rk_parallel.run: on four threads. */
+static inline void
+testing_pool_run(void *self, size_t n, void (*fn)(void *, size_t), void *arg)
+{
+    testing_pool_job job = {.n = n, .fn = fn, .arg = arg};
+    pthread_t threads[3];
+
+    RK_UNUSED(self);
+    for (size_t i = 0; i < RK_COUNT(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, testing_pool_main, &job), 0);
+    }
+    testing_pool_main(&job);
+    for (size_t i = 0; i < RK_COUNT(threads); i++) {
+        pthread_join(threads[i], NULL);
+    }
 }
 
 #endif

@@ -25,14 +25,6 @@ static const ivf_case cases[] = {
     {"BIN_IVF_FLAT", RK_VEC_BINARY, RK_METRIC_JACCARD, 136, 0.8},
 };
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 static rk_index *
 build(const ivf_case *c, const rk_vectors *v)
 {
@@ -118,7 +110,7 @@ test_recall_filters_image(void **state)
             (void)search_all(index, &v, c->metric, queries, &filter, "50");
             rk_bitset_deinit(&filter);
         }
-        assert_int_equal(rk_index_save(index, append, &buf, &err), RK_OK);
+        assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
         char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
         assert_non_null(image);
         memcpy(image, buf.data, buf.len);

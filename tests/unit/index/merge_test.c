@@ -5,166 +5,7 @@
  * rows, rows that are not finite; what is refused and built afresh; churn; images as parts; cancel,
  * budget, failing allocations, threads.
  */
-#include <pthread.h>
-
-#include "index/hnsw.h"
-#include "index_testing.h"
-
-enum { K = 10, QUERIES = 60, UNIVERSE = 8000 };
-
-/* Rows of a universe of vectors, as a matrix of their own. */
-typedef struct rows {
-    uint32_t *ids;
-    size_t n;
-    uint8_t *data;
-    rk_vectors v;
-} rows;
-
-static void
-rows_fill(rows *r, const rk_vectors *universe)
-{
-    size_t bytes = rk_vector_bytes(universe->type, universe->dim);
-
-    rk_free(r->data);
-    r->data = rk_alloc(r->n * bytes + 64);
-    assert_non_null(r->data);
-    for (size_t i = 0; i < r->n; i++) {
-        memcpy(r->data + i * bytes, (const uint8_t *)universe->data + r->ids[i] * bytes, bytes);
-    }
-    r->v = (rk_vectors){universe->type, universe->dim, r->n, r->data, NULL};
-}
-
-static rows
-rows_new(const rk_vectors *universe, const uint32_t *ids, size_t n)
-{
-    rows r = {.ids = rk_alloc((n + 1) * sizeof(uint32_t)), .n = n};
-
-    assert_non_null(r.ids);
-    memcpy(r.ids, ids, n * sizeof(uint32_t));
-    rows_fill(&r, universe);
-    return r;
-}
-
-static void
-rows_free(rows *r)
-{
-    rk_free(r->ids);
-    rk_free(r->data);
-}
-
-static uint32_t *
-shuffled(size_t n, uint64_t seed)
-{
-    uint32_t *ids = rk_alloc((n + 1) * sizeof(*ids));
-
-    assert_non_null(ids);
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = (uint32_t)i;
-    }
-    for (size_t i = n; i > 1; i--) {
-        size_t j = rk__random(&seed) % i;
-        uint32_t t = ids[i - 1];
-        ids[i - 1] = ids[j];
-        ids[j] = t;
-    }
-    return ids;
-}
-
-/* Where the rows of |from| are in |to|. */
-static uint32_t *
-map_of(const rows *from, const rows *to)
-{
-    uint32_t *map = rk_alloc((from->n + 1) * sizeof(*map));
-    uint32_t *where = rk_alloc(UNIVERSE * sizeof(*where));
-
-    assert_non_null(map);
-    assert_non_null(where);
-    memset(where, 0xff, UNIVERSE * sizeof(*where));
-    for (size_t i = 0; i < to->n; i++) {
-        where[to->ids[i]] = (uint32_t)i;
-    }
-    for (size_t i = 0; i < from->n; i++) {
-        map[i] = where[from->ids[i]];
-    }
-    rk_free(where);
-    return map;
-}
-
-static rk_param hnsw_params[2] = {{RK_STR("M"), RK_STR("12")},
-                                  {RK_STR("efConstruction"), RK_STR("100")}};
-
-static rk_build_options
-options_of(rk_metric metric, const rk_parallel *parallel)
-{
-    return (rk_build_options){
-        .metric = metric, .params = {hnsw_params, 2}, .parallel = parallel, .seed = 3};
-}
-
-static rk_index *
-build(const rk_vectors *v, rk_metric metric)
-{
-    rk_build_options options = options_of(metric, NULL);
-    rk_index *index = NULL;
-    rk_err err = {0};
-
-    if (rk_index_build(&index, RK_STR("HNSW"), v, &options, &err) != RK_OK) {
-        fail_msg("%s", err.text);
-    }
-    return index;
-}
-
-static rk_index *
-merge_with(const rk_vectors *v, const rk_merge_part *parts, size_t n, const rk_build_options *o)
-{
-    rk_index *index = NULL;
-    rk_err err = {0};
-
-    if (rk_index_merge(&index, RK_STR("HNSW"), v, parts, n, o, &err) != RK_OK) {
-        fail_msg("%s", err.text);
-    }
-    return index;
-}
-
-/* The share of the k nearest that are found, ties counted; checks what must hold of each answer. */
-static double
-recall_of(const rk_index *index, const rk_vectors *v, rk_metric metric, const uint8_t *queries,
-          const char *ef_text)
-{
-    rk_arena *arena = rk_arena_new(0);
-    size_t bytes = rk_vector_bytes(v->type, v->dim);
-    rk_param ef = {RK_STR("ef"), rk_str_from(ef_text)};
-    size_t found = 0;
-    size_t wanted = 0;
-
-    for (size_t q = 0; q < QUERIES; q++) {
-        rk_search_options options = {.k = K, .params = {&ef, 1}, .arena = arena};
-        const uint8_t *query = queries + q * bytes;
-        rk_hit hits[K];
-        rk_hit flat[K];
-        uint32_t n = 0;
-        uint32_t n_flat = 0;
-
-        assert_int_equal(rk_index_search(index, query, bytes, &options, hits, &n, NULL), RK_OK);
-        assert_int_equal(rk_flat_search(v, 0, metric, query, bytes, &options, flat, &n_flat, NULL),
-                         RK_OK);
-        assert_int_equal(n, n_flat);
-        for (uint32_t i = 0; i < n; i++) {
-            float worst = flat[n_flat - 1].score;
-            found += rk_metric_larger_is_nearer(metric) ? hits[i].score >= worst
-                                                        : hits[i].score <= worst;
-            for (uint32_t j = 0; j < i; j++) {
-                assert_int_not_equal(hits[i].row, hits[j].row);
-            }
-            for (uint32_t j = 0; j < n_flat; j++) { /* one pair, one score */
-                assert_true(hits[i].row != flat[j].row || hits[i].score == flat[j].score);
-            }
-        }
-        wanted += n_flat;
-        rk_arena_reset(arena);
-    }
-    rk_arena_free(arena);
-    return (double)found / (double)RK_MAX(wanted, (size_t)1);
-}
+#include "merge_testing.h"
 
 /* ---- recall ---- */
 
@@ -547,14 +388,6 @@ test_autoindex(void **state)
 
 /* ---- images, cancel, budget, memory, threads ---- */
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 /* A mapped part gives what the same part in memory gives, and a damaged one is not used. */
 static void
 test_image_as_part(void **state)
@@ -573,7 +406,7 @@ test_image_as_part(void **state)
     rk_buf results[2] = {{0}, {0}};
 
     RK_UNUSED(state);
-    assert_int_equal(rk_index_save(base, append, &image, NULL), RK_OK);
+    assert_int_equal(rk_index_save(base, testing_append, &image, NULL), RK_OK);
     char *mapped = rk_alloc_aligned(64, (image.len + 63) / 64 * 64);
     assert_non_null(mapped);
     memcpy(mapped, image.data, image.len);
@@ -583,7 +416,7 @@ test_image_as_part(void **state)
         rk_merge_part part = {i ? opened : base, map};
         rk_index *merged = merge_with(&after.v, &part, 1, &options);
         assert_non_null(merged);
-        assert_int_equal(rk_index_save(merged, append, &results[i], NULL), RK_OK);
+        assert_int_equal(rk_index_save(merged, testing_append, &results[i], NULL), RK_OK);
         rk_index_free(merged);
     }
     assert_int_equal(results[0].len, results[1].len);
@@ -705,44 +538,10 @@ test_cancel_budget_and_memory(void **state)
     rk_free(data);
 }
 
-typedef struct pool_job {
-    size_t n;
-    void (*fn)(void *, size_t);
-    void *arg;
-    _Atomic(size_t) next;
-} pool_job;
-
-static void *
-pool_main(void *arg)
-{
-    pool_job *job = arg;
-    for (size_t i = atomic_fetch_add(&job->next, 1); i < job->n;
-         i = atomic_fetch_add(&job->next, 1)) {
-        job->fn(job->arg, i);
-    }
-    return NULL;
-}
-
-static void
-pool_run(void *self, size_t n, void (*fn)(void *, size_t), void *arg)
-{
-    pool_job job = {.n = n, .fn = fn, .arg = arg};
-    pthread_t threads[3];
-
-    RK_UNUSED(self);
-    for (size_t i = 0; i < RK_COUNT(threads); i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, pool_main, &job), 0);
-    }
-    pool_main(&job);
-    for (size_t i = 0; i < RK_COUNT(threads); i++) {
-        pthread_join(threads[i], NULL);
-    }
-}
-
 static void
 test_parallel(void **state)
 {
-    rk_parallel parallel = {.run = pool_run, .width = 4};
+    rk_parallel parallel = {.run = testing_pool_run, .width = 4};
 
     RK_UNUSED(state);
     check_case(&cases[3], &parallel);

@@ -10,14 +10,6 @@
 
 enum { ROWS = 3000, QUERIES = 10, K = 20 };
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 /* Families of rows: a row takes each hash from its family's with probability 0.8. */
 static uint8_t *
 make_rows(size_t rows, uint32_t hashes, uint32_t width, uint64_t seed)
@@ -116,7 +108,7 @@ check_shape(const shape_case *c)
     testing_filter(&filter, ROWS, 0.3, 7);
     assert_non_null(want);
     assert_int_equal(rk_index_build(&built, RK_STR("MINHASH_LSH"), &v, &build, &err), RK_OK);
-    assert_int_equal(rk_index_save(built, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(built, testing_append, &buf, &err), RK_OK);
     char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
     assert_non_null(image);
     memcpy(image, buf.data, buf.len);

@@ -10,14 +10,6 @@
 
 enum { ROWS = 30000, QUERIES = 12, K = 15 };
 
-static rk_code
-append(void *user, const void *data, size_t len, rk_err *err)
-{
-    RK_UNUSED(err);
-    rk_buf_append(user, data, len);
-    return RK_OK;
-}
-
 static void
 assert_same_as_scan(const rk_index *index, const rk_vectors *v, const uint8_t *query, size_t len,
                     const rk_search_options *options)
@@ -57,7 +49,7 @@ test_equals_scan(void **state)
 
     RK_UNUSED(state);
     assert_int_equal(rk_index_build(&built, RK_STR("SPARSE_WAND"), &v, &build, &err), RK_OK);
-    assert_int_equal(rk_index_save(built, append, &buf, &err), RK_OK);
+    assert_int_equal(rk_index_save(built, testing_append, &buf, &err), RK_OK);
     char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
     assert_non_null(image);
     memcpy(image, buf.data, buf.len);
