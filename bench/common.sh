@@ -20,6 +20,26 @@ bench_cleanup() {
     [ -n "${RK_BENCH_WORK:-}" ] || rm -rf "$work"
 }
 
+bench_options() { # USAGE NAMES ARGUMENTS...: --NAME VALUE sets $NAME, --record sets record=1; USAGE are lines of the script ("3,10")
+    local usage=$1 names=" $2 "
+    shift 2
+    while [ $# -gt 0 ]; do
+        local name=${1#--}
+        if [ "$1" = --record ]; then
+            record=1
+            shift
+            continue
+        fi
+        if [ "$1" = "$name" ] || [ "${names/ $name /}" = "$names" ] || [ $# -lt 2 ]; then
+            sed -n "${usage}p" "$0" >&2
+            exit 2
+        fi
+        printf -v "$name" %s "$2"
+        shift 2
+    done
+    [ -z "${data:-}" ] || data=$(realpath "$data")
+}
+
 bench_start() { # [PREFIX...]: a server on $work/data; sets server, address
     : >"$work/out"
     "$@" "$redkite" run standalone --data "$work/data" --listen 127.0.0.1:0 --metrics none >"$work/out" 2>"$work/log" &

@@ -14,20 +14,7 @@ cd "$(dirname "$0")/../.."
 
 data= rows=${RK_BENCH_ROWS:-20000} rounds=3 efs="20 40 80 160" seconds=2 repeats=5 threads=16 m=16 efc=200 record=0
 command="bench/churn/run.sh $*"
-while [ $# -gt 0 ]; do
-    case $1 in
-    --data) data=$(realpath "$2") ;;
-    --rows) rows=$2 ;;
-    --rounds) rounds=$2 ;;
-    --efs) efs=$2 ;;
-    --seconds) seconds=$2 ;;
-    --repeats) repeats=$2 ;;
-    --threads) threads=$2 ;;
-    --record) record=1; shift; continue ;;
-    *) sed -n '3,12p' "$0" >&2; exit 2 ;;
-    esac
-    shift 2
-done
+bench_options 3,12 "data rows rounds efs seconds repeats threads" "$@"
 bench_setup
 libs=("$build/src/base/librk_base.a" -lxxhash -lyaml -lpthread -lm)
 ${CC:-cc} -std=gnu17 -O2 -I. -Isrc -I"$build/gen" -o "$work/search_load" bench/search/search_load.c "$build/src/rpc/librk_rpc.a" \

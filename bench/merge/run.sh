@@ -14,19 +14,7 @@ cd "$(dirname "$0")/../.."
 
 data= rows=${RK_BENCH_ROWS:-50000} percent=10 rounds=3 efs="20 50 125" threads=1 m=16 efc=200 record=0
 command="bench/merge/run.sh $*"
-while [ $# -gt 0 ]; do
-    case $1 in
-    --data) data=$(realpath "$2") ;;
-    --rows) rows=$2 ;;
-    --percent) percent=$2 ;;
-    --rounds) rounds=$2 ;;
-    --efs) efs=$2 ;;
-    --threads) threads=$2 ;;
-    --record) record=1; shift; continue ;;
-    *) sed -n '3,10p' "$0" >&2; exit 2 ;;
-    esac
-    shift 2
-done
+bench_options 3,10 "data rows percent rounds efs threads" "$@"
 bench_setup
 libs=("$build/src/index/librk_index.a" "$build/src/base/librk_base.a" -lxxhash -lyaml -lpthread -lm)
 cc="${CC:-cc} -std=c17 -D_GNU_SOURCE -O2 -Isrc"
