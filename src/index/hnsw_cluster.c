@@ -3,7 +3,8 @@
  * The ground of a graph on codes, by clusters instead of by insertion.
  *
  * Steps, each over the caller's threads:
- *   1. centres: a few rounds of k-means on a sample of the codes, about one centre for 256 nodes;
+ *   1. centres: a few rounds of k-means on a sample of the codes; and on a sample of the nodes, in
+ *      how many clusters the nodes near to one are;
  *   2. every node finds its nearest centres and joins the first;
  *   3. every node is compared with the members of its nearest clusters, 8 by 32 at a time
  *      (hnsw_tile.c), and keeps the nearest ones; of these a diverse set becomes its links;
@@ -18,12 +19,19 @@
  */
 #include "index/hnsw_cluster.h"
 
-#define CLUSTER_ROWS 256u
+#define CLUSTERS     1.7 /* times the root of the nodes, */
+#define CLUSTER_ROWS 96u /* of so many nodes or more */
 #define CLUSTERS_MAX 16384u
 #define SAMPLE_ROWS  32u /* per centre */
 #define ROUNDS       4u
-#define PROBE_MIN    12u
-#define PROBE_MAX    96u
+#define PROBE_MIN    8u
+#define PROBE_MAX    128u
+#define PROBE_ROWS   72u  /* times efConstruction: nodes that one is compared with at most, about */
+#define COVERED      0.97 /* of the near nodes that are to be among those, where that suffices */
+#define ASKED        128u /* nodes whose near ones are looked up to measure that, */
+#define ASKED_GROUP  64u
+#define ASKED_AMONG  65536u /* among so many, */
+#define ASKED_FOUND  32u    /* and so many of each are looked at */
 #define KEEP_MAX     1024u
 #define NORM_CHUNK   8192u
 
@@ -232,6 +240,153 @@ out:
     return code;
 }
 
+/* ---- how many clusters ---- */
+
+typedef struct probe_job {
+    rk__ground_job *ground;
+    uint32_t asked[ASKED];
+    uint32_t n_asked;
+    uint32_t n_among; /* of the nodes, at equal steps */
+    uint32_t keep;
+    uint32_t n_found; /* of each asked one */
+    uint32_t *found;  /* rows */
+} probe_job;
+
+/* The nearest to a group of nodes, exactly. */
+static void
+probe_group(void *arg, size_t group)
+{
+    probe_job *job = arg;
+    rk__ground_job *ground = job->ground;
+    size_t dim = ground->dim;
+    uint32_t from = (uint32_t)group * ASKED_GROUP;
+    uint32_t m = RK_MIN(job->n_asked - from, ASKED_GROUP);
+    uint8_t *biased = rk_alloc_aligned(64, ASKED_GROUP * dim);
+    int8_t *pack = rk_alloc_aligned(64, RK__GROUND_PACK * dim);
+    uint64_t *items =
+        rk_alloc((size_t)ASKED_GROUP * RK__NEAREST_SPARE * job->keep * sizeof(*items));
+    rk__nearest best[ASKED_GROUP];
+
+    if (!biased || !pack || !items) {
+        atomic_store(&ground->out_of_memory, true);
+        goto out;
+    }
+    for (uint32_t q = 0; q < ASKED_GROUP; q++) {
+        uint32_t row = job->asked[from + RK_MIN(q, m - 1)];
+        (void)rk__tile_query(rk__ground_code(ground, row), dim, biased + q * dim);
+        best[q] = (rk__nearest){.items = items + (size_t)q * RK__NEAREST_SPARE * job->keep,
+                                .keep = job->keep,
+                                .bound = INT32_MAX};
+    }
+    for (uint32_t i = 0; i < job->n_among && !rk__ground_stopped(ground); i += RK__GROUND_PACK) {
+        const int8_t *rows[RK__GROUND_PACK];
+        int32_t norms[RK__GROUND_PACK];
+        uint32_t numbers[RK__GROUND_PACK];
+        uint32_t n = RK_MIN(job->n_among - i, RK__GROUND_PACK);
+        for (uint32_t j = 0; j < n; j++) {
+            numbers[j] = ground->nodes[(uint64_t)(i + j) * ground->n / job->n_among];
+            rows[j] = rk__ground_code(ground, numbers[j]);
+        }
+        rk__tile_pack(rows, n, dim, pack, norms);
+        for (uint32_t q = 0; q < m; q += RK__TILE_QUERIES) {
+            const uint8_t *queries[RK__TILE_QUERIES];
+            rk__nearest *bests[RK__TILE_QUERIES];
+            for (uint32_t j = 0; j < RK__TILE_QUERIES; j++) {
+                queries[j] = biased + (q + j) * dim;
+                bests[j] = &best[q + j];
+            }
+            rk__ground_compare(ground, queries, RK_MIN(m - q, RK__TILE_QUERIES), bests, pack, norms,
+                               numbers, 0, 1);
+        }
+    }
+    for (uint32_t q = 0; q < m; q++) {
+        rk__nearest_sort(&best[q]);
+        for (uint32_t j = 0; j < job->n_found; j++) {
+            job->found[(size_t)(from + q) * job->n_found + j] =
+                (uint32_t)best[q].items[(uint64_t)j * best[q].n / job->n_found];
+        }
+    }
+out:
+    rk_free(biased);
+    rk_free(pack);
+    rk_free(items);
+}
+
+/* The least number of clusters, at most what it is, in which COVERED of the near nodes are. */
+static void
+read_probe(rk__ground_job *ground, const probe_job *job, const uint32_t *near, const uint32_t *home)
+{
+    uint32_t at[PROBE_MAX] = {0};
+    uint32_t total = 0;
+    uint32_t sum = 0;
+    uint32_t probe = 0;
+
+    for (uint32_t i = 0; i < job->n_asked * job->n_found; i++) {
+        const uint32_t *mine = near + (size_t)(i / job->n_found) * ground->probe;
+        uint32_t place = 0;
+        if (job->found[i] == job->asked[i / job->n_found]) {
+            continue;
+        }
+        while (place < ground->probe && mine[place] != home[i]) {
+            place++;
+        }
+        total++;
+        if (place < ground->probe) {
+            at[place]++;
+        }
+    }
+    while (probe < ground->probe && sum < COVERED * total) {
+        sum += at[probe++];
+    }
+    ground->probe = RK_MIN(RK_MAX(probe, PROBE_MIN), ground->probe);
+}
+
+/*
+ * How many clusters a node is compared with: data whose near nodes lie in few clusters needs fewer
+ * than the most there may be. Measured on some nodes, whose near ones among a sample are found
+ * exactly.
+ */
+static rk_code
+choose_probe(rk__ground_job *ground, rk_err *err)
+{
+    probe_job job = {.ground = ground, .n_asked = RK_MIN(ground->n_fresh, ASKED)};
+    uint32_t *near = NULL;
+    uint32_t *home = NULL;
+    rk_code code = RK_OK;
+
+    if (ground->probe <= PROBE_MIN) {
+        return RK_OK;
+    }
+    job.n_among = RK_MIN(ground->n, ASKED_AMONG);
+    job.keep = (uint32_t)((uint64_t)ground->keep / 2 * job.n_among / ground->n) + 2;
+    job.n_found = RK_MIN(job.keep, ASKED_FOUND);
+    job.found = rk_alloc((size_t)ASKED * job.n_found * sizeof(*job.found));
+    home = rk_alloc((size_t)ASKED * job.n_found * sizeof(*home));
+    near = rk_alloc((size_t)ASKED * ground->probe * sizeof(*near));
+    if (!job.found || !home || !near) {
+        code = rk_fail(err, RK_ENOMEM, "HNSW build: no memory to measure %u clusters", ground->k);
+        goto out;
+    }
+    for (uint32_t i = 0, fresh = 0, n = 0; i < ground->n && n < job.n_asked; i++) {
+        bool wanted = !ground->fresh || ground->fresh[ground->nodes[i]];
+        if (wanted && fresh++ == (uint64_t)n * ground->n_fresh / job.n_asked) {
+            job.asked[n++] = ground->nodes[i];
+        }
+    }
+    rk__parallel_run(ground->options->parallel, (job.n_asked + ASKED_GROUP - 1) / ASKED_GROUP,
+                     probe_group, &job);
+    RK_ERR(rk__ground_state(ground, err));
+    assign(ground, job.asked, job.n_asked, ground->probe, near);
+    assign(ground, job.found, job.n_asked * job.n_found, 1, home);
+    RK_ERR(rk__ground_state(ground, err));
+    read_probe(ground, &job, near, home);
+out:
+    rk_free(job.found);
+    rk_free(home);
+    rk_free(near);
+    return code;
+}
+
 /* ---- 2. members ---- */
 
 static void
@@ -340,16 +495,29 @@ out:
 /* ---- the whole ---- */
 
 static uint32_t
-probes(const rk__hnsw *graph)
+clusters_of(uint32_t n)
 {
-    return RK_MIN(RK_MAX(graph->ef_construction / 4, PROBE_MIN), PROBE_MAX);
+    double k = CLUSTERS * sqrt((double)n);
+
+    return RK_MAX((uint32_t)RK_MIN(k, (double)RK_MIN(n / CLUSTER_ROWS, CLUSTERS_MAX)), 1u);
+}
+
+/* Clusters that a node is compared with at most. */
+static uint32_t
+probes(const rk__hnsw *graph, uint32_t n)
+{
+    uint32_t k = clusters_of(n);
+    uint64_t probe = (uint64_t)graph->ef_construction * PROBE_ROWS * k / RK_MAX(n, 1u);
+
+    return RK_MIN((uint32_t)RK_MIN(RK_MAX(probe, PROBE_MIN), PROBE_MAX), k);
 }
 
 uint64_t
 rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows)
 {
-    return (uint64_t)rows * (graph->codes.n * 5 / 4 +
-                             (probes(graph) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 20);
+    return (uint64_t)rows *
+           (graph->codes.n * 5 / 4 +
+            (probes(graph, (uint32_t)rows) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 20);
 }
 
 rk_code
@@ -377,12 +545,15 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
     if (n < 2 || job.n_fresh == 0) {
         return RK_OK;
     }
-    job.k = RK_MIN(RK_MAX(n / CLUSTER_ROWS, 1u), CLUSTERS_MAX);
-    job.probe = RK_MIN(probes(graph), job.k);
+    job.k = clusters_of(n);
+    job.probe = probes(graph, n);
     job.keep = RK_MIN(RK_MAX(graph->ef_construction, graph->levels[0].cap * 4), KEEP_MAX) + 1;
     code = measure_codes(&job, err);
     if (code == RK_OK) {
         code = train_centres(&job, err);
+    }
+    if (code == RK_OK) {
+        code = choose_probe(&job, err);
     }
     if (code == RK_OK) {
         code = find_members(&job, err);

@@ -9,7 +9,7 @@
 #include "index/hnsw_cluster.h"
 
 #define OFFERS 32u /* nearest nodes that a fresh one offers itself to */
-#define FIRST  2u  /* clusters that a node is compared with before all others */
+#define FIRST  4u  /* clusters that a node is compared with before all others */
 #define FEW    4u  /* of so many parts of the width one is always filled */
 #define TURNED (UINT32_C(1) << 31)
 #define RANKS  4u /* links turned round at a time, so that the nearest come first */
