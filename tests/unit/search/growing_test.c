@@ -43,42 +43,14 @@ component(size_t row, size_t i)
 static rk_schema *
 schema_new(void)
 {
-    static const struct {
-        const char *name;
-        rk_type type;
-        const char *dim;
-    } fields[FIELDS] = {{"id", RK_INT64, NULL},
-                        {"number", RK_INT64, NULL},
-                        {"vector", RK_FLOAT_VECTOR, "64"},
-                        {"halves", RK_FLOAT16_VECTOR, "48"}};
-    rk_arena *arena = rk_arena_new(0);
-    pb_schema_CollectionSchema pb = {.name = RK_STR("things")};
-    rk_schema *schema;
-    rk_err err = {0};
+    static const st_field fields[FIELDS] = {
+        {"id", RK_INT64, RK_NONE, false, NULL, NULL},
+        {"number", RK_INT64, RK_NONE, false, NULL, NULL},
+        {"vector", RK_FLOAT_VECTOR, RK_NONE, false, "dim", "64"},
+        {"halves", RK_FLOAT16_VECTOR, RK_NONE, true, "dim", "48"},
+    };
 
-    pb.fields.data = RK_ARENA_ARRAY(arena, pb_schema_FieldSchema *, FIELDS);
-    pb.fields.n = FIELDS;
-    for (size_t i = 0; i < FIELDS; i++) {
-        pb_schema_FieldSchema *f = RK_ARENA_NEW(arena, pb_schema_FieldSchema);
-        pb_common_KeyValuePair *pair = RK_ARENA_NEW(arena, pb_common_KeyValuePair);
-        pb.fields.data[i] = f;
-        f->fieldID = 100 + (int64_t)i;
-        f->name = rk_str_from(fields[i].name);
-        f->data_type = (int32_t)fields[i].type;
-        f->is_primary_key = i == ID;
-        f->nullable = i == HALVES;
-        if (fields[i].dim) {
-            *pair = (pb_common_KeyValuePair){RK_STR("dim"), rk_str_from(fields[i].dim)};
-            f->type_params.data = RK_ARENA_ARRAY(arena, pb_common_KeyValuePair *, 1);
-            f->type_params.data[0] = pair;
-            f->type_params.n = 1;
-        }
-    }
-    rk_code code = rk_schema_new(&schema, &pb, 1, &err);
-    assert_string_equal(err.text, "");
-    assert_int_equal(code, RK_OK);
-    rk_arena_free(arena);
-    return schema;
+    return st_schema_of(fields, FIELDS);
 }
 
 static void

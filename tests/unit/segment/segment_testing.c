@@ -14,15 +14,41 @@ mix(st_row row)
 }
 
 rk_schema *
+st_schema_of(const st_field *fields, size_t n)
+{
+    rk_arena *arena = rk_arena_new(0);
+    pb_schema_CollectionSchema pb = {.name = RK_STR("things")};
+    rk_schema *schema;
+    rk_err err = {0};
+
+    pb.fields.data = RK_ARENA_ARRAY(arena, pb_schema_FieldSchema *, n);
+    pb.fields.n = n;
+    for (size_t i = 0; i < n; i++) {
+        pb_schema_FieldSchema *f = RK_ARENA_NEW(arena, pb_schema_FieldSchema);
+        pb_common_KeyValuePair *pair = RK_ARENA_NEW(arena, pb_common_KeyValuePair);
+        pb.fields.data[i] = f;
+        f->fieldID = 100 + (int64_t)i;
+        f->name = rk_str_from(fields[i].name);
+        f->data_type = (int32_t)fields[i].type;
+        f->element_type = (int32_t)fields[i].element;
+        f->nullable = fields[i].nullable;
+        f->is_primary_key = i == 0;
+        *pair = (pb_common_KeyValuePair){rk_str_from(fields[i].key), rk_str_from(fields[i].value)};
+        f->type_params.data = RK_ARENA_ARRAY(arena, pb_common_KeyValuePair *, 1);
+        f->type_params.data[0] = pair;
+        f->type_params.n = pair->key.len > 0;
+    }
+    rk_code code = rk_schema_new(&schema, &pb, 1, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(code, RK_OK);
+    rk_arena_free(arena);
+    return schema;
+}
+
+rk_schema *
 st_schema(bool text_keys)
 {
-    static const struct {
-        const char *name;
-        rk_type type;
-        rk_type element;
-        bool nullable;
-        const char *key, *value;
-    } fields[ST_FIELDS] = {
+    st_field fields[ST_FIELDS] = {
         {"id", RK_INT64, RK_NONE, false, NULL, NULL},
         {"number", RK_INT32, RK_NONE, true, NULL, NULL},
         {"text", RK_VARCHAR, RK_NONE, false, "max_length", "100"},
@@ -33,37 +59,11 @@ st_schema(bool text_keys)
         {"optional", RK_FLOAT_VECTOR, RK_NONE, true, "dim", "6"},
         {"flag", RK_BOOL, RK_NONE, false, NULL, NULL},
     };
-    rk_arena *arena = rk_arena_new(0);
-    pb_schema_CollectionSchema pb = {.name = RK_STR("things")};
-    rk_schema *schema;
-    rk_err err = {0};
 
-    pb.fields.data = RK_ARENA_ARRAY(arena, pb_schema_FieldSchema *, ST_FIELDS);
-    pb.fields.n = ST_FIELDS;
-    for (size_t i = 0; i < ST_FIELDS; i++) {
-        pb_schema_FieldSchema *f = RK_ARENA_NEW(arena, pb_schema_FieldSchema);
-        pb_common_KeyValuePair *pair = RK_ARENA_NEW(arena, pb_common_KeyValuePair);
-        pb.fields.data[i] = f;
-        f->fieldID = 100 + (int64_t)i;
-        f->name = rk_str_from(fields[i].name);
-        f->data_type = (int32_t)fields[i].type;
-        f->element_type = (int32_t)fields[i].element;
-        f->nullable = fields[i].nullable;
-        f->is_primary_key = i == ST_ID;
-        *pair = (pb_common_KeyValuePair){rk_str_from(fields[i].key), rk_str_from(fields[i].value)};
-        if (i == ST_ID && text_keys) {
-            f->data_type = RK_VARCHAR;
-            *pair = (pb_common_KeyValuePair){RK_STR("max_length"), RK_STR("64")};
-        }
-        f->type_params.data = RK_ARENA_ARRAY(arena, pb_common_KeyValuePair *, 1);
-        f->type_params.data[0] = pair;
-        f->type_params.n = pair->key.len > 0;
+    if (text_keys) {
+        fields[ST_ID] = (st_field){"id", RK_VARCHAR, RK_NONE, false, "max_length", "64"};
     }
-    rk_code code = rk_schema_new(&schema, &pb, 1, &err);
-    assert_string_equal(err.text, "");
-    assert_int_equal(code, RK_OK);
-    rk_arena_free(arena);
-    return schema;
+    return st_schema_of(fields, ST_FIELDS);
 }
 
 rk_pk

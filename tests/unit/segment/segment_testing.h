@@ -35,8 +35,18 @@ enum {
     ST_FIELDS
 };
 
+/* A field with one type parameter or none. */
+typedef struct st_field {
+    const char *name;
+    rk_type type;
+    rk_type element;
+    bool nullable;
+    const char *key, *value;
+} st_field;
+
+/* Field ids are 100 + position; the first is the primary key. */
+rk_schema *st_schema_of(const st_field *fields, size_t n);
 rk_schema *st_schema(bool text_keys);
-/* Field ids are 100 + position. */
 typedef struct st_row {
     int64_t key;
     uint32_t version;
