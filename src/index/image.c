@@ -252,13 +252,37 @@ verify_section(const rk__section *section, const _Atomic(bool) *cancel, rk_err *
     return RK_OK;
 }
 
+/* Bytes from |from| to |to| lie between sections, or behind the last one. */
 static rk_code
-verify_sections(const rk__sections *sections, const _Atomic(bool) *cancel, rk_err *err)
+verify_gap(const uint8_t *image, uint64_t from, uint64_t to, rk_err *err)
 {
-    for (uint32_t i = 0; i < sections->n; i++) {
-        RK_RET(verify_section(&sections->items[i], cancel, err));
+    if (from > to) {
+        return rk_fail(err, RK_ECORRUPT, "index image: sections overlap at offset %llu",
+                       (unsigned long long)to);
+    }
+    for (uint64_t at = from; at < to; at++) {
+        if (image[at] != 0) {
+            return rk_fail(err, RK_ECORRUPT, "index image: byte %llu, in a gap, is not zero",
+                           (unsigned long long)at);
+        }
     }
     return RK_OK;
+}
+
+static rk_code
+verify_sections(const rk__sections *sections, rk_str image, const _Atomic(bool) *cancel,
+                rk_err *err)
+{
+    const uint8_t *data = (const uint8_t *)image.data;
+    uint64_t at = HEADER_BYTES + (uint64_t)sections->n * ENTRY_BYTES;
+
+    for (uint32_t i = 0; i < sections->n; i++) {
+        const rk__section *section = &sections->items[i];
+        RK_RET(verify_gap(data, at, section->offset, err));
+        RK_RET(verify_section(section, cancel, err));
+        at = section->offset + section->len;
+    }
+    return verify_gap(data, at, image.len, err);
 }
 
 rk_code
@@ -274,7 +298,7 @@ rk_index_verify(const rk_index *index, const _Atomic(bool) *cancel, rk_err *err)
         return RK_OK; /* built in memory */
     }
     RK_RET(read_sections(image, image, index->image.len, &sections, err));
-    return verify_sections(&sections, cancel, err);
+    return verify_sections(&sections, index->image, cancel, err);
 }
 
 static rk_code
@@ -309,7 +333,7 @@ rk_index_open(rk_index **out, rk_str image, const rk_vectors *vectors, rk_mem *m
     RK_ERR(check_header(image, image.len, vectors, err));
     RK_ERR(read_sections(head, head, image.len, &sections, err));
     if (image.len <= VERIFY_AT_OPEN_MAX) {
-        RK_ERR(verify_sections(&sections, NULL, err));
+        RK_ERR(verify_sections(&sections, image, NULL, err));
     }
     RK_ERR(check_kind(head, vectors, err));
     RK_ERR(rk__index_new(&index, (rk__kind_id)rk_get_u32le(head + 12),
