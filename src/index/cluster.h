@@ -185,10 +185,15 @@ void rk__cluster_score(const rk__cluster_space *space, const rk__cluster_query *
 
 typedef struct rk__cluster_centres {
     uint32_t n;
-    float *z;        /* n rows of space->record */
-    float *bits;     /* n rows of space->padded */
-    uint8_t *blocks; /* coded relative to zero */
+    float *z;       /* n rows of space->record */
+    float *bits;    /* n rows of space->padded, filled when they are trained */
+    size_t width;   /* bytes of an 8-bit centre: reduced rounded up to 64 */
+    float inverse;  /* 1 / scale of 8-bit centres; 0: they would not do, distances are those of z */
+    int8_t *packs;  /* in tiles of 32, see hnsw_tile.h */
+    int32_t *norms; /* of these */
 } rk__cluster_centres;
+
+#define RK__CLUSTER_TILE 8u /* points that are compared with centres at a time */
 
 RK_MUST_CHECK rk_code rk__cluster_centres_init(rk__cluster_centres *centres,
                                                const rk__cluster_space *space, uint32_t n,
@@ -198,10 +203,11 @@ void rk__cluster_centres_deinit(rk__cluster_centres *centres);
 RK_MUST_CHECK rk_code rk__cluster_train(rk_index *index, const rk__cluster_space *space,
                                         const rk_build_options *options,
                                         rk__cluster_centres *centres, rk_err *err);
-/* The nearest centre to a point; |query| is its form for codes. */
-uint32_t rk__cluster_nearest(const rk__cluster_space *space, const rk__cluster_centres *centres,
-                             const rk__cluster_point *point, const rk__cluster_query *query,
-                             float *distance);
+/* The nearest centres to |m| points, 1 to RK__CLUSTER_TILE, given as z; |scratch| has room for
+ * RK__CLUSTER_TILE times centres->width. |distance| are squares. */
+void rk__cluster_nearest(const rk__cluster_space *space, const rk__cluster_centres *centres,
+                         const float *const z[], uint32_t m, uint8_t *scratch, uint32_t nearest[],
+                         float distance[]);
 
 /* ---- cluster_lists.c ---- */
 

@@ -40,14 +40,13 @@ typedef struct build_job {
     _Atomic(bool) out_of_memory;
 } build_job;
 
-/* Scratch of one chunk: a point, a query, signs. */
+/* Scratch of one chunk: a point, signs. */
 static uint8_t *
 scratch_new(build_job *job, rk__cluster_point *point)
 {
     const rk__cluster_space *space = &job->cluster->space;
     uint8_t *memory =
-        rk_alloc_aligned(64, rk__cluster_point_bytes(space) + rk__cluster_query_bytes(space) +
-                                 up(space->padded / 8, 64));
+        rk_alloc_aligned(64, rk__cluster_point_bytes(space) + up(space->padded / 8, 64));
 
     if (!memory) {
         job->out_of_memory = true;
@@ -65,24 +64,45 @@ assign_chunk(void *arg, size_t chunk)
     const rk__cluster_space *space = &job->cluster->space;
     size_t to = RK_MIN((chunk + 1) * CHUNK, rows->rows);
     rk__cluster_point point;
-    rk__cluster_query query;
     uint8_t *memory = NULL;
+    float *waiting = NULL;
 
     if (rk__cancelled(job->options)) {
         return;
     }
     memory = scratch_new(job, &point);
-    for (size_t r = chunk * CHUNK; memory && r < to; r++) {
-        float distance = 0;
-        rk__cluster_vector(rows, rk__space_row(rows, r), norm_of(rows, r), point.v);
-        job->list[r] = RK__NO_ROW;
-        if (rk__cluster_project(space, false, &point)) {
-            rk__cluster_rotate_head(space, point.z, point.bits);
-            rk__cluster_query_init(space, &point, memory + rk__cluster_point_bytes(space), &query);
-            job->list[r] = rk__cluster_nearest(space, job->centres, &point, &query, &distance);
+    waiting = rk_alloc_aligned(64, RK__CLUSTER_TILE *
+                                       (space->record * sizeof(float) + job->centres->width));
+    if (!waiting) {
+        job->out_of_memory = true;
+    }
+    for (size_t r = chunk * CHUNK; memory && waiting && r < to;) {
+        const float *z[RK__CLUSTER_TILE];
+        size_t which[RK__CLUSTER_TILE];
+        uint32_t nearest[RK__CLUSTER_TILE];
+        float distance[RK__CLUSTER_TILE];
+        uint32_t m = 0;
+        for (; r < to && m < RK__CLUSTER_TILE; r++) {
+            rk__cluster_vector(rows, rk__space_row(rows, r), norm_of(rows, r), point.v);
+            job->list[r] = RK__NO_ROW;
+            if (rk__cluster_project(space, false, &point)) {
+                float *to_z = waiting + m * space->record;
+                memcpy(to_z, point.z, space->record * sizeof(*to_z));
+                which[m] = r;
+                z[m++] = to_z;
+            }
+        }
+        if (m > 0) {
+            rk__cluster_nearest(space, job->centres, z, m,
+                                (uint8_t *)(waiting + RK__CLUSTER_TILE * space->record), nearest,
+                                distance);
+        }
+        for (uint32_t q = 0; q < m; q++) {
+            job->list[which[q]] = nearest[q];
         }
     }
     rk_free(memory);
+    rk_free(waiting);
     if (job->options->rows_done) {
         *job->options->rows_done += to - chunk * CHUNK;
     }
@@ -113,7 +133,7 @@ encode_list(void *arg, size_t list)
     if (!memory) {
         return;
     }
-    uint8_t *signs = memory + rk__cluster_point_bytes(space) + rk__cluster_query_bytes(space);
+    uint8_t *signs = memory + rk__cluster_point_bytes(space);
     blocks += cluster->first_block[list] * cluster->block_bytes;
     for (uint32_t i = 0; i < n; i++) {
         uint8_t *block = blocks + (size_t)(i / RK__BITS_ROWS) * cluster->block_bytes;
