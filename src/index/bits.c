@@ -36,9 +36,15 @@ void
 rk__bits_encode(rk_metric metric, const float *row, const float *centre, uint32_t padded,
                 uint8_t *signs, float *add, float *mul)
 {
-    float sums[4]; /* |r|^2, sum |r|, sum sign * c, <r, c> */
+    float sums[4];
 
     rk__kernels_get()->bits_sums(row, centre, padded, signs, sums);
+    rk__bits_factors(metric, sums, add, mul);
+}
+
+void
+rk__bits_factors(rk_metric metric, const float sums[4], float *add, float *mul)
+{
     float f = sums[1] > 0 ? sums[0] / sums[1] : 0.0f;
     if (metric == RK_METRIC_IP) {
         *add = f * sums[2] - sums[3];

@@ -56,6 +56,8 @@ rk__bits_block_bytes(uint32_t padded)
  * in bit 0 of byte 0) and the factors. Metric L2 or IP. */
 void rk__bits_encode(rk_metric metric, const float *row, const float *centre, uint32_t padded,
                      uint8_t *signs, float *add, float *mul);
+/* The factors from |r|^2, sum |r|, sum sign * c and <r, c> of a row, r being row - centre. */
+void rk__bits_factors(rk_metric metric, const float sums[4], float *add, float *mul);
 /* Puts a row's signs into place |slot| (0..31) of a block, whose other places stay. */
 void rk__bits_place(const uint8_t *signs, uint32_t padded, uint32_t slot, uint8_t *block);
 

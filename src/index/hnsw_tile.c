@@ -134,6 +134,36 @@ widen_avx512(const int8_t *code, size_t n, float *out)
     }
 }
 
+/* Differences as bytes without sign: of two codes they are at most 255. */
+static TARGET void
+sums_vnni(const int8_t *row, const int8_t *centre, size_t n, uint8_t *signs, int32_t sums[4])
+{
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i ones = _mm512_set1_epi8(1);
+    const __m512i half = _mm512_set1_epi8(-128);
+    __m512i square = zero, abs = zero, signed_centre = zero, product = zero, own = zero;
+
+    for (size_t i = 0; i < n; i += 64) {
+        __m512i x = _mm512_loadu_si512((const void *)(row + i));
+        __m512i c = _mm512_loadu_si512((const void *)(centre + i));
+        __mmask64 up = _mm512_cmpge_epi8_mask(x, c);
+        __m512i diff = _mm512_sub_epi8(_mm512_max_epi8(x, c), _mm512_min_epi8(x, c));
+        __m512i low = _mm512_unpacklo_epi8(diff, zero);
+        __m512i high = _mm512_unpackhi_epi8(diff, zero);
+        memcpy(signs + i / 8, &up, sizeof(up));
+        square = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(square, low, low), high, high);
+        abs = _mm512_dpbusd_epi32(abs, diff, ones);
+        signed_centre = _mm512_dpbusd_epi32(
+            signed_centre, ones, _mm512_mask_sub_epi8(c, ~up, zero, c)); /* |c| is at most 127 */
+        product = _mm512_dpbusd_epi32(product, _mm512_xor_si512(x, half), c);
+        own = _mm512_dpbusd_epi32(own, _mm512_xor_si512(c, half), c);
+    }
+    sums[0] = _mm512_reduce_add_epi32(square);
+    sums[1] = _mm512_reduce_add_epi32(abs);
+    sums[2] = _mm512_reduce_add_epi32(signed_centre);
+    sums[3] = _mm512_reduce_add_epi32(_mm512_sub_epi32(product, own));
+}
+
 #define TARGET_AVX2 __attribute__((target("avx2")))
 
 /* The products of eight rows and a query's four components: bytes are widened, since their sums of
@@ -288,6 +318,24 @@ rk__tile_fn
 rk__tile_get(void)
 {
     return rk__tile_of(rk__kernels_get()->name);
+}
+
+rk__tile_sums_fn
+rk__tile_sums_of(const char *kernels)
+{
+#if defined(__x86_64__)
+    if (strcmp(kernels, "avx512") == 0) {
+        return sums_vnni;
+    }
+#endif
+    RK_UNUSED(kernels);
+    return NULL;
+}
+
+rk__tile_sums_fn
+rk__tile_sums_get(void)
+{
+    return rk__tile_sums_of(rk__kernels_get()->name);
 }
 
 void

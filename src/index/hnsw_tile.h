@@ -39,6 +39,14 @@ void rk__tile_pack(const int8_t *const *rows, size_t n_rows, size_t n, int8_t *p
 /* Biases a query and returns its squared norm. */
 int32_t rk__tile_query(const int8_t *code, size_t n, uint8_t *out);
 
+/* What rk__bits_encode() needs of a code and that of its centre (rk__bits_sums_fn in kernel.h), in
+ * integers; |n| is a multiple of 64. */
+typedef void (*rk__tile_sums_fn)(const int8_t *row, const int8_t *centre, size_t n, uint8_t *signs,
+                                 int32_t sums[4]);
+/* NULL: on this CPU the kernel for floats is as fast. */
+rk__tile_sums_fn rk__tile_sums_get(void);
+rk__tile_sums_fn rk__tile_sums_of(const char *kernels);
+
 /* |n| components as floats; n is a multiple of 64, |out| 64-byte aligned. */
 void rk__tile_widen(const int8_t *code, size_t n, float *out);
 

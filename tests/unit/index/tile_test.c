@@ -69,11 +69,50 @@ test_tiles(void **state)
     }
 }
 
+static void
+test_sums(void **state)
+{
+    static const char *const names[] = {"avx2", "avx512", "neon"};
+    testing_rng rng = {7};
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(names); i++) {
+        rk__tile_sums_fn sums_of = rk__kernels_find(names[i]) ? rk__tile_sums_of(names[i]) : NULL;
+        for (size_t run = 0; sums_of && run < 60; run++) {
+            size_t dim = 64 + run % 3 * 64;
+            int8_t codes[2][DIM];
+            uint8_t signs[DIM / 8];
+            int32_t sums[4];
+            int32_t want[4] = {0};
+            for (size_t d = 0; d < dim; d++) {
+                for (size_t j = 0; j < 2; j++) {
+                    uint64_t x = testing_u64(&rng);
+                    codes[j][d] = (int8_t)(run % 2 ? (x & 1 ? 127 : -127) : (int)(x % 255) - 127);
+                }
+            }
+            sums_of(codes[0], codes[1], dim, signs, sums);
+            for (size_t d = 0; d < dim; d++) {
+                int32_t c = codes[1][d];
+                int32_t r = codes[0][d] - c;
+                assert_int_equal((unsigned)signs[d / 8] >> d % 8 & 1u, r >= 0);
+                want[0] += r * r;
+                want[1] += r < 0 ? -r : r;
+                want[2] += r < 0 ? -c : c;
+                want[3] += r * c;
+            }
+            for (size_t j = 0; j < 4; j++) {
+                assert_int_equal(sums[j], want[j]);
+            }
+        }
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_sums),
     };
 
     rk_kernels_init();
