@@ -97,6 +97,7 @@ rk__hnsw_chain(rk__hnsw_builder *b, rk_err *err)
     const rk__space *space = &b->index->space;
     row_hash *hashes = rk_alloc(RK_MAX(space->rows, (size_t)1) * sizeof(*hashes));
     uint32_t *chain = NULL;
+    uint32_t tail = 0;
     rk_code code = RK_OK;
 
     if (!hashes) {
@@ -104,10 +105,13 @@ rk__hnsw_chain(rk__hnsw_builder *b, rk_err *err)
     }
     for (size_t r = 0; r < space->rows; r++) {
         const uint8_t *row = rk__space_row(space, r);
+        if (r % 4096 == 0 && rk__cancelled(b->options)) {
+            code = rk_fail(err, RK_ECANCELLED, "HNSW build cancelled while rows were compared");
+            goto out;
+        }
         hashes[r] = (row_hash){rk_hash64(row, space->row_bytes), (uint32_t)r};
     }
     qsort(hashes, space->rows, sizeof(*hashes), compare_hashes);
-    uint32_t tail = 0;
     for (size_t i = 0, first = 0; i < space->rows; i++) {
         if (hashes[i].hash != hashes[first].hash) {
             first = i;

@@ -97,8 +97,9 @@ max_chunk(void *arg, size_t chunk)
     size_t padded = job->rotation.padded;
     float *row = rk_alloc_aligned(64, 2 * padded * sizeof(float));
     float max = row ? 0 : NAN; /* NaN: out of memory */
+    bool go = row && !rk__cancelled(job->options);
 
-    for (size_t r = chunk * CHUNK; row && r < RK_MIN((chunk + 1) * CHUNK, space->rows); r++) {
+    for (size_t r = chunk * CHUNK; go && r < RK_MIN((chunk + 1) * CHUNK, space->rows); r++) {
         if (!rk_bitset_get(job->skip, r)) {
             rotated_row(job, r, row + padded, row);
             for (size_t i = 0; i < padded; i++) {
@@ -122,8 +123,9 @@ encode_chunk(void *arg, size_t chunk)
     float max = 0;
     size_t cut = 0;
 
-    if (!row) {
-        job->chunk_max[chunk] = NAN;
+    if (!row || rk__cancelled(job->options)) {
+        job->chunk_max[chunk] = row ? 0 : NAN;
+        rk_free(row);
         return;
     }
     for (size_t r = chunk * CHUNK; r < RK_MIN((chunk + 1) * CHUNK, space->rows); r++) {
@@ -213,6 +215,17 @@ largest_of(const encode_job *job, size_t chunks)
     return max;
 }
 
+static rk_code
+largest_or_fail(const encode_job *job, size_t chunks, float *largest, rk_err *err)
+{
+    *largest = largest_of(job, chunks);
+    if (rk__cancelled(job->options)) {
+        return rk_fail(err, RK_ECANCELLED, "HNSW build cancelled while rows were coded");
+    }
+    return *largest == *largest ? RK_OK
+                                : rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
+}
+
 /* Whether codes of this scale keep distances well enough. */
 static rk_code
 judge_scale(const encode_job *job, bool *good, rk_err *err)
@@ -238,9 +251,7 @@ encode_all(encode_job *job, size_t chunks, float *largest, rk_err *err)
                        job->stride);
     }
     rk__parallel_run(job->options->parallel, chunks, encode_chunk, job);
-    *largest = largest_of(job, chunks);
-    return *largest == *largest ? RK_OK
-                                : rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
+    return largest_or_fail(job, chunks, largest, err);
 }
 
 /* |like| NULL: mean and scale are those of the rows. */
@@ -265,10 +276,7 @@ encode(encode_job *job, const rk__hnsw_codes *like, bool *good, rk_err *err)
         job->scale = like->scale;
     } else {
         rk__parallel_run(job->options->parallel, chunks, max_chunk, job);
-        largest = largest_of(job, chunks);
-        if (largest != largest) {
-            return rk_fail(err, RK_ENOMEM, "HNSW codes: no memory for a row");
-        }
+        RK_RET(largest_or_fail(job, chunks, &largest, err));
         job->scale = largest / 127;
     }
     RK_RET(judge_scale(job, good, err));

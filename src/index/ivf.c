@@ -97,6 +97,10 @@ train(rk_index *index, ivf_index *ivf, const rk_build_options *options, rk_err *
         goto out;
     }
     for (size_t i = 0; i < n; i++) { /* evenly spread over the rows */
+        if (i % 1024 == 0 && rk__cancelled(options)) {
+            code = rk_fail(err, RK_ECANCELLED, "IVF build cancelled while rows were picked");
+            goto out;
+        }
         size_t row = (size_t)((double)i * (double)space->rows / (double)n);
         float *at = (float *)(void *)(sample + i * ivf->centre_bytes);
         const void *form = as_centre(space, rk__space_row(space, row), norm_of(space, row), at);
