@@ -16,20 +16,14 @@
 
 /* ---- choosing links ---- */
 
-/* What is known of a candidate that nothing chosen has shut out yet. */
-typedef struct open_cand {
-    const int8_t *code;
-    int32_t norm;
-    float key;
-    uint32_t place; /* among the candidates */
-} open_cand;
-
 typedef struct chooser {
     const rk__ground_job *job;
-    rk__code8x4_fn ipx4;
-    rk__cand *cands; /* sorted, nearest first; TURNED on the number */
-    rk__cand *rest;
-    open_cand *open;
+    rk__tile_dots_fn dots;
+    rk__cand *cands; /* TURNED on the number */
+    rk__cand *kept;
+    const int8_t **codes; /* of the candidates */
+    int32_t *norms;
+    uint64_t *open; /* those that nothing chosen has shut out yet: distance above place */
     uint32_t *rows;
     float *keys;
     bool *chosen; /* per candidate */
@@ -41,14 +35,14 @@ code_keys(const chooser *c, uint32_t row, const uint32_t *rows, uint32_t n, floa
     const rk__ground_job *job = c->job;
     const int8_t *query = rk__ground_code(job, row);
 
-    for (uint32_t i = 0; i < n; i += 4) {
-        const int8_t *four[4];
-        int32_t dots[4];
-        uint32_t m = RK_MIN(n - i, 4u);
-        for (uint32_t j = 0; j < 4; j++) {
-            four[j] = rk__ground_code(job, rows[i + RK_MIN(j, m - 1)]);
+    for (uint32_t i = 0; i < n; i += RK__TILE_DOTS) {
+        const int8_t *codes[RK__TILE_DOTS];
+        int32_t dots[RK__TILE_DOTS];
+        uint32_t m = RK_MIN(n - i, RK__TILE_DOTS);
+        for (uint32_t j = 0; j < RK__TILE_DOTS; j++) {
+            codes[j] = rk__ground_code(job, rows[i + RK_MIN(j, m - 1)]);
         }
-        c->ipx4(query, four, job->dim, dots);
+        c->dots(query, codes, job->dim, dots);
         for (uint32_t j = 0; j < m; j++) {
             keys[i + j] =
                 (float)(job->code_norms[row] + job->code_norms[rows[i + j]] - 2 * dots[j]);
@@ -56,66 +50,99 @@ code_keys(const chooser *c, uint32_t row, const uint32_t *rows, uint32_t n, floa
     }
 }
 
-/* Takes those out of the |n| open candidates that are nearer to the first of them than to the node,
- * and the first; returns how many are left. */
+/* Takes the candidate |first|, which was chosen, out of the |n| open ones, and those that are
+ * nearer to it than to the node. Returns how many are left; |*nearest| is the nearest of them.
+ * Without branches that depend on distances: half of these would be missed. */
 static uint32_t
-shut_out(const chooser *c, uint32_t n)
+shut_out(const chooser *c, uint32_t first, uint32_t n, uint64_t *nearest)
 {
-    const open_cand first = c->open[0];
+    const int8_t *query = c->codes[first];
+    int32_t norm = c->norms[first];
+    uint64_t least = UINT64_MAX;
     uint32_t left = 0;
 
-    for (uint32_t i = 1; i < n; i += 4) {
-        const int8_t *four[4];
-        int32_t dots[4];
-        uint32_t m = RK_MIN(n - i, 4u);
-        for (uint32_t j = 0; j < 4; j++) {
-            four[j] = c->open[i + RK_MIN(j, m - 1)].code;
+    for (uint32_t i = 0; i < n; i += RK__TILE_DOTS) {
+        const int8_t *codes[RK__TILE_DOTS];
+        int32_t dots[RK__TILE_DOTS];
+        uint32_t m = RK_MIN(n - i, RK__TILE_DOTS);
+        for (uint32_t j = 0; j < RK__TILE_DOTS; j++) {
+            codes[j] = c->codes[(uint32_t)c->open[i + RK_MIN(j, m - 1)]];
         }
-        c->ipx4(first.code, four, c->job->dim, dots);
-        for (uint32_t j = 0; j < m; j++) { /* left < i: what is read is still there */
-            open_cand cand = c->open[i + j];
-            c->open[left] = cand;
-            left += !((float)(first.norm + cand.norm - 2 * dots[j]) < cand.key);
+        c->dots(query, codes, c->job->dim, dots);
+        for (uint32_t j = 0; j < m; j++) { /* left is at most i + j: what is read is still there */
+            uint64_t item = c->open[i + j];
+            uint32_t place = (uint32_t)item;
+            int32_t apart = norm + c->norms[place] - 2 * dots[j];
+            bool stays = (apart >= (int32_t)(item >> 32)) & (place != first);
+            c->open[left] = item;
+            left += stays;
+            item |= (uint64_t)stays - 1;
+            least = item < least ? item : least;
         }
     }
+    *nearest = least;
     return left;
 }
 
+/* Appends the nearest of the candidates that were not chosen while there are few, then those that
+ * have TURNED, in their order. */
+static uint32_t
+fill_up(chooser *c, uint32_t n, uint32_t kept, uint32_t width)
+{
+    while (kept < width / FEW) {
+        uint32_t best = n;
+        for (uint32_t i = 0; i < n; i++) {
+            if (!c->chosen[i] && (best == n || c->cands[i].key < c->cands[best].key)) {
+                best = i;
+            }
+        }
+        if (best == n) {
+            break;
+        }
+        c->chosen[best] = true;
+        c->kept[kept++] = c->cands[best];
+    }
+    for (uint32_t i = 0; i < n && kept < width; i++) {
+        if (!c->chosen[i] && (c->cands[i].node & TURNED)) {
+            c->kept[kept++] = c->cands[i];
+        }
+    }
+    return kept;
+}
+
 /*
- * Leaves a diverse set of the candidates in front: one that is nearer to the node than to every one
- * chosen before. Those of the others that |turned| has (a bit on the node number) fill up what is
- * left of |width|: who chose this node is to be reached from it. The nearest of the rest are taken
- * only where there would be few links: more of them cost more hops than they save, measured.
- * Returns how many there are.
+ * Leaves a diverse set of the candidates in front, nearest first: one that is nearer to the node
+ * than to every one chosen before. Those of the others that TURNED has (a bit on the node number)
+ * fill up what is left of |width|: who chose this node is to be reached from it. The nearest of the
+ * rest are taken only where there would be few links: more of them cost more hops than they save,
+ * measured. Returns how many there are.
  */
 static uint32_t
 choose(chooser *c, uint32_t n, uint32_t width)
 {
-    uint32_t chosen = 0;
     uint32_t kept = 0;
-    uint32_t rest = 0;
+    uint64_t nearest = UINT64_MAX;
+    uint32_t left = n;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t node = c->cands[i].node & ~TURNED;
-        c->open[i] = (open_cand){rk__ground_code(c->job, node), c->job->code_norms[node],
-                                 c->cands[i].key, i};
+        uint64_t item = (uint64_t)c->cands[i].key << 32 | i;
+        c->codes[i] = rk__ground_code(c->job, node);
+        rk__fetch_early(c->codes[i], c->job->dim);
+        c->norms[i] = c->job->code_norms[node];
+        c->open[i] = item;
         c->chosen[i] = false;
+        nearest = item < nearest ? item : nearest;
     }
-    for (uint32_t left = n; left > 0 && chosen < width; chosen++) {
-        c->chosen[c->open[0].place] = true;
-        left = shut_out(c, left);
+    while (left > 0 && kept < width) {
+        uint32_t first = (uint32_t)nearest;
+        c->chosen[first] = true;
+        c->kept[kept++] = c->cands[first];
+        left = kept < width ? shut_out(c, first, left, &nearest) : 0;
     }
-    for (uint32_t i = 0; i < n && (kept < chosen || chosen < width); i++) {
-        if (c->chosen[i]) {
-            c->cands[kept++] = (rk__cand){c->cands[i].key, c->cands[i].node & ~TURNED};
-        } else {
-            c->rest[rest++] = c->cands[i];
-        }
-    }
-    for (uint32_t i = 0; i < rest && kept < width; i++) {
-        if ((c->rest[i].node & TURNED) || kept < width / FEW) {
-            c->cands[kept++] = (rk__cand){c->rest[i].key, c->rest[i].node & ~TURNED};
-        }
+    kept = fill_up(c, n, kept, width);
+    for (uint32_t i = 0; i < kept; i++) {
+        c->cands[i] = (rk__cand){c->kept[i].key, c->kept[i].node & ~TURNED};
     }
     return kept;
 }
@@ -124,15 +151,18 @@ static bool
 chooser_init(chooser *c, const rk__ground_job *job, uint32_t cands)
 {
     c->job = job;
-    c->ipx4 = rk__kernels_get()->code8_ipx4;
-    c->open = rk_alloc((size_t)cands * (sizeof(open_cand) + 2 * sizeof(rk__cand) +
-                                        sizeof(uint32_t) + sizeof(float) + sizeof(bool)));
-    if (!c->open) {
+    c->dots = rk__tile_dots_get();
+    c->cands =
+        rk_alloc((size_t)cands * (2 * sizeof(*c->cands) + sizeof(*c->codes) + sizeof(*c->norms) +
+                                  sizeof(*c->open) + sizeof(*c->rows) + sizeof(*c->keys) + 1));
+    if (!c->cands) {
         return false;
     }
-    c->cands = (rk__cand *)(void *)(c->open + cands);
-    c->rest = c->cands + cands;
-    c->rows = (uint32_t *)(void *)(c->rest + cands);
+    c->kept = c->cands + cands;
+    c->codes = (const int8_t **)(void *)(c->kept + cands);
+    c->open = (uint64_t *)(void *)(c->codes + cands);
+    c->norms = (int32_t *)(void *)(c->open + cands);
+    c->rows = (uint32_t *)(c->norms + cands);
     c->keys = (float *)(void *)(c->rows + cands);
     c->chosen = (bool *)(void *)(c->keys + cands);
     return true;
@@ -170,7 +200,7 @@ slice_free(slice *s)
     rk_free(s->best);
     rk_free(s->begin);
     rk_free(s->ask);
-    rk_free(s->chooser.open);
+    rk_free(s->chooser.cands);
 }
 
 static bool
@@ -286,8 +316,13 @@ link_slice(rk__ground_job *job, uint32_t from, uint32_t m, slice *s)
         rk__nearest *best = &s->best[i];
         uint32_t at = rk__ground_asked(job, from + i);
         uint32_t row = job->members[at];
+        bool upper = job->order[at] < job->graph->n_upper;
         uint32_t n = 0;
-        rk__nearest_sort(best);
+        if (upper || job->fresh) {
+            rk__nearest_sort(best);
+        } else {
+            rk__nearest_cut(best);
+        }
         for (uint32_t j = 0; j < best->n; j++) {
             uint32_t node = (uint32_t)best->items[j];
             if (node != row) {
@@ -295,7 +330,7 @@ link_slice(rk__ground_job *job, uint32_t from, uint32_t m, slice *s)
                     (rk__cand){(float)(rk__item_key(best->items[j]) + s->norms[i]), node};
             }
         }
-        if (job->order[at] < job->graph->n_upper) {
+        if (upper) {
             n = add_upper(job, job->order[at], row, c, n);
         }
         if (job->fresh) {
@@ -473,7 +508,7 @@ join_chunk(void *arg, size_t chunk)
             done += fresh;
         }
     }
-    rk_free(c.open);
+    rk_free(c.cands);
     if (job->options->rows_done) {
         atomic_fetch_add(job->options->rows_done, done / 2);
     }

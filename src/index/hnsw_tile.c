@@ -134,6 +134,55 @@ widen_avx512(const int8_t *code, size_t n, float *out)
     }
 }
 
+/* Sums of two, and of two again, side by side. */
+static inline TARGET __m512i
+pair_32(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+static inline TARGET __m512i
+pair_64(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+static inline TARGET __m512i
+pair_128(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xdd));
+}
+
+/* Rows are biased, since one operand has no sign; the surplus is the same for all of them. */
+static TARGET void
+dots_vnni(const int8_t *query, const int8_t *const rows[RK__TILE_DOTS], size_t n,
+          int32_t dots[RK__TILE_DOTS])
+{
+    const __m512i half = _mm512_set1_epi8(-128);
+    __m512i surplus = _mm512_setzero_si512();
+    __m512i s[RK__TILE_DOTS];
+
+    for (size_t r = 0; r < RK__TILE_DOTS; r++) {
+        s[r] = _mm512_setzero_si512();
+    }
+    for (size_t i = 0; i < n; i += 64) {
+        __m512i q = _mm512_loadu_si512((const void *)(query + i));
+        surplus = _mm512_dpbusd_epi32(surplus, half, q);
+#pragma GCC unroll 16
+        for (size_t r = 0; r < RK__TILE_DOTS; r++) {
+            __m512i x = _mm512_loadu_si512((const void *)(rows[r] + i));
+            s[r] = _mm512_dpbusd_epi32(s[r], _mm512_xor_si512(x, half), q);
+        }
+    }
+#pragma GCC unroll 4
+    for (size_t r = 0; r < 4; r++) {
+        s[r] = pair_64(pair_32(s[4 * r], s[4 * r + 1]), pair_32(s[4 * r + 2], s[4 * r + 3]));
+    }
+    __m512i sums = pair_128(pair_128(s[0], s[1]), pair_128(s[2], s[3]));
+    sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(_mm512_reduce_add_epi32(surplus)));
+    _mm512_storeu_si512((void *)dots, sums);
+}
+
 /* Differences as bytes without sign: of two codes they are at most 255. */
 static TARGET void
 sums_vnni(const int8_t *row, const int8_t *centre, size_t n, uint8_t *signs, int32_t sums[4])
@@ -318,6 +367,35 @@ rk__tile_fn
 rk__tile_get(void)
 {
     return rk__tile_of(rk__kernels_get()->name);
+}
+
+static void
+dots_by_four(const int8_t *query, const int8_t *const rows[RK__TILE_DOTS], size_t n,
+             int32_t dots[RK__TILE_DOTS])
+{
+    rk__code8x4_fn ipx4 = rk__kernels_get()->code8_ipx4;
+
+    for (size_t r = 0; r < RK__TILE_DOTS; r += 4) {
+        ipx4(query, rows + r, n, dots + r);
+    }
+}
+
+rk__tile_dots_fn
+rk__tile_dots_of(const char *kernels)
+{
+#if defined(__x86_64__)
+    if (strcmp(kernels, "avx512") == 0) {
+        return dots_vnni;
+    }
+#endif
+    RK_UNUSED(kernels);
+    return dots_by_four;
+}
+
+rk__tile_dots_fn
+rk__tile_dots_get(void)
+{
+    return rk__tile_dots_of(rk__kernels_get()->name);
 }
 
 rk__tile_sums_fn

@@ -39,6 +39,14 @@ void rk__tile_pack(const int8_t *const *rows, size_t n_rows, size_t n, int8_t *p
 /* Biases a query and returns its squared norm. */
 int32_t rk__tile_query(const int8_t *code, size_t n, uint8_t *out);
 
+/* Inner products of one code with 16 others, all of their components in -127..127; |n| is a
+ * multiple of 64. */
+#define RK__TILE_DOTS 16u
+typedef void (*rk__tile_dots_fn)(const int8_t *query, const int8_t *const rows[RK__TILE_DOTS],
+                                 size_t n, int32_t dots[RK__TILE_DOTS]);
+rk__tile_dots_fn rk__tile_dots_get(void);
+rk__tile_dots_fn rk__tile_dots_of(const char *kernels);
+
 /* What rk__bits_encode() needs of a code and that of its centre (rk__bits_sums_fn in kernel.h), in
  * integers; |n| is a multiple of 64. */
 typedef void (*rk__tile_sums_fn)(const int8_t *row, const int8_t *centre, size_t n, uint8_t *signs,

@@ -107,12 +107,47 @@ test_sums(void **state)
     }
 }
 
+static void
+test_dots(void **state)
+{
+    static const char *const names[] = {"scalar", "avx2", "avx512", "neon"};
+    testing_rng rng = {9};
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(names); i++) {
+        for (size_t run = 0; rk__kernels_find(names[i]) && run < 40; run++) {
+            size_t dim = 64 + run % 3 * 64;
+            int8_t codes[RK__TILE_DOTS + 1][DIM];
+            const int8_t *rows[RK__TILE_DOTS];
+            int32_t dots[RK__TILE_DOTS];
+            for (size_t r = 0; r < RK_COUNT(codes); r++) {
+                for (size_t d = 0; d < dim; d++) {
+                    uint64_t x = testing_u64(&rng);
+                    codes[r][d] = (int8_t)(run % 2 ? (x & 1 ? 127 : -127) : (int)(x % 255) - 127);
+                }
+            }
+            for (size_t r = 0; r < RK__TILE_DOTS; r++) {
+                rows[r] = codes[r];
+            }
+            rk__tile_dots_of(names[i])(codes[RK__TILE_DOTS], rows, dim, dots);
+            for (size_t r = 0; r < RK__TILE_DOTS; r++) {
+                int32_t want = 0;
+                for (size_t d = 0; d < dim; d++) {
+                    want += codes[RK__TILE_DOTS][d] * codes[r][d];
+                }
+                assert_int_equal(dots[r], want);
+            }
+        }
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiles),
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_dots),
     };
 
     rk_kernels_init();
