@@ -25,6 +25,8 @@
 #define ESTIMATE_COST                                                                              \
     4u                   /* a walk on estimates pops one part in so many more for the same recall  \
                           */
+#define K_USUAL    10u   /* the k that this holds for; beyond, it grows by */
+#define K_COST     0.35  /* this per e-fold of k */
 #define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
 #define SPARE_PLACES                                                                               \
     6u /* a node may be among the candidates of a block walk more than once: so many more than k   \
@@ -52,11 +54,20 @@ rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
     return (uint32_t)RK_MAX(ef, (int64_t)k);
 }
 
-/* One ef is to give one recall, whether distances are estimated or not. */
+/* One ef is to give one recall, whether distances are estimated or not. The farther out the k-th
+ * is, the more rows lie about as far, and the more of the nearest are not popped in time. */
 static uint64_t
 pops_of(const rk__hnsw *graph, uint64_t ef, uint32_t k)
 {
-    return graph->blocks.data ? RK_MAX(ef + ef / ESTIMATE_COST, (uint64_t)k + SPARE_PLACES) : ef;
+    double pops = (double)(ef + ef / ESTIMATE_COST);
+
+    if (!graph->blocks.data) {
+        return ef;
+    }
+    if (k > K_USUAL) {
+        pops *= 1 + K_COST * log((double)k / K_USUAL);
+    }
+    return RK_MAX((uint64_t)pops, (uint64_t)k + SPARE_PLACES);
 }
 
 /* Candidates a walk must keep so that about as good an answer comes out among the passing rows. */
