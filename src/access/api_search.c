@@ -331,6 +331,12 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
         }
         RK_RET(add_minhash_shape(entry, field, &request.params, arena, err));
     }
+    if (p.has_last_bound &&
+        (metric == RK_METRIC_SUBSTRUCTURE || metric == RK_METRIC_SUPERSTRUCTURE)) {
+        uint32_t count = 0; /* all rows are as near: none lies behind those of the first page */
+        pb_rk_SearchResponse none = {.counts = {&count, 1}};
+        return put_results(req, entry, &p, metric, &outputs, &none, out);
+    }
     request.output_field_ids = rk__outputs_ids(&outputs, arena);
     request.query_type = (int32_t)field->type;
     rk_code code = pb_rk_StreamingNode_Search(req->access->streaming, &request, &reply, &req->ctx);
