@@ -25,6 +25,7 @@
 
 #define CHUNK         64u
 #define STRIPES       65536u
+#define UPPER_EF      64u
 #define REPAIR_EF     64u
 #define REPAIR_ROUNDS 3u
 #define NORM_SPREAD   1.1 /* squared lengths that differ by less are taken for equal */
@@ -398,6 +399,14 @@ link_node(rk__hnsw_builder *b, rk__walker *walker, const rk__hnsw_level *level, 
     }
 }
 
+/* Candidates of a node above a ground that clusters link. A search takes one way down there: what
+ * more of them bring is lost in what it does on the ground. */
+static uint32_t
+upper_ef(const rk__hnsw *graph)
+{
+    return RK_MIN(RK_MAX(UPPER_EF, graph->M * 3), graph->ef_construction);
+}
+
 static void
 insert_node(rk__hnsw_builder *b, uint32_t at, rk__hnsw_scratch *s)
 {
@@ -419,7 +428,7 @@ insert_node(rk__hnsw_builder *b, uint32_t at, rk__hnsw_scratch *s)
         const rk__hnsw_level *here = &graph->levels[l];
         uint32_t node = l > 0 ? at : row;
         entries[0] = l > 0 ? from : graph->n_upper > 0 ? b->order[from] : graph->entry;
-        s->pool.cap = graph->ef_construction;
+        s->pool.cap = b->by_cluster ? upper_ef(graph) : graph->ef_construction;
         rk__hnsw_walk(graph, &query, here, entries, 1, NULL, s);
         if (s->pool.n > 0 && l > 0 && s->pool.items[0].node != node) {
             from = s->pool.items[0].node;

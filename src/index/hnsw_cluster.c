@@ -19,15 +19,15 @@
  */
 #include "index/hnsw_cluster.h"
 
-#define CLUSTERS     1.7 /* times the root of the nodes, */
+#define CLUSTERS     1.2 /* times the root of the nodes, */
 #define CLUSTER_ROWS 96u /* of so many nodes or more */
 #define CLUSTERS_MAX 16384u
 #define SAMPLE_ROWS  32u /* per centre */
 #define ROUNDS       4u
 #define PROBE_MIN    8u
 #define PROBE_MAX    128u
-#define PROBE_ROWS   72u  /* times efConstruction: nodes that one is compared with at most, about */
-#define COVERED      0.97 /* of the near nodes that are to be among those, where that suffices */
+#define PROBE_ROWS   64u  /* times efConstruction: nodes that one is compared with at most, about */
+#define COVERED      0.96 /* of the near nodes that are to be among those, where that suffices */
 #define ASKED        128u /* nodes whose near ones are looked up to measure that, */
 #define ASKED_GROUP  64u
 #define ASKED_AMONG  65536u /* among so many, */

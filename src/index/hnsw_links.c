@@ -8,9 +8,10 @@
  */
 #include "index/hnsw_cluster.h"
 
-#define OFFERS 32u /* nearest nodes that a fresh one offers itself to */
-#define FIRST  4u  /* clusters that a node is compared with before all others */
-#define FEW    4u  /* of so many parts of the width one is always filled */
+#define OFFERS 32u  /* nearest nodes that a fresh one offers itself to */
+#define SLICE  512u /* nodes that are compared with clusters together */
+#define FIRST  2u   /* clusters that a node is compared with before all others */
+#define FEW    4u   /* of so many parts of the width one is always filled */
 #define TURNED (UINT32_C(1) << 31)
 #define RANKS  4u /* links turned round at a time, so that the nearest come first */
 
@@ -182,12 +183,12 @@ write_links(const rk__ground_job *job, uint32_t row, const rk__cand *cands, uint
 /* ---- 3. links from the nearest clusters ---- */
 
 typedef struct slice {
-    uint8_t *biased; /* RK__GROUND_CHUNK queries */
+    uint8_t *biased; /* SLICE queries */
     int32_t *norms;  /* theirs */
     uint64_t *items;
     rk__nearest *best;
     uint32_t *begin; /* per cluster: its queries within |ask|; k + 1 */
-    uint32_t *ask;   /* RK__GROUND_CHUNK * probe: queries by cluster */
+    uint32_t *ask;   /* SLICE * probe: queries by cluster */
     chooser chooser;
 } slice;
 
@@ -206,13 +207,13 @@ slice_free(slice *s)
 static bool
 slice_init(slice *s, const rk__ground_job *job)
 {
-    *s = (slice){.biased = rk_alloc_aligned(64, RK__GROUND_CHUNK * job->dim),
-                 .norms = rk_alloc(RK__GROUND_CHUNK * sizeof(*s->norms)),
-                 .items = rk_alloc((size_t)RK__GROUND_CHUNK * RK__NEAREST_SPARE * job->keep *
-                                   sizeof(*s->items)),
-                 .best = rk_alloc(RK__GROUND_CHUNK * sizeof(*s->best)),
+    *s = (slice){.biased = rk_alloc_aligned(64, SLICE * job->dim),
+                 .norms = rk_alloc(SLICE * sizeof(*s->norms)),
+                 .items =
+                     rk_alloc((size_t)SLICE * RK__NEAREST_SPARE * job->keep * sizeof(*s->items)),
+                 .best = rk_alloc(SLICE * sizeof(*s->best)),
                  .begin = rk_alloc_zero((size_t)job->k + 2, sizeof(*s->begin)),
-                 .ask = rk_alloc((size_t)RK__GROUND_CHUNK * job->probe * sizeof(*s->ask))};
+                 .ask = rk_alloc((size_t)SLICE * job->probe * sizeof(*s->ask))};
     return s->biased && s->norms && s->items && s->best && s->begin && s->ask &&
            chooser_init(&s->chooser, job, job->keep + job->graph->M);
 }
@@ -345,8 +346,8 @@ static void
 slice_chunk(void *arg, size_t chunk)
 {
     rk__ground_job *job = arg;
-    uint32_t from = (uint32_t)chunk * RK__GROUND_CHUNK;
-    uint32_t m = RK_MIN(job->n_fresh - from, RK__GROUND_CHUNK);
+    uint32_t from = (uint32_t)chunk * SLICE;
+    uint32_t m = RK_MIN(job->n_fresh - from, SLICE);
     slice s = {0};
 
     if (rk__ground_stopped(job)) {
@@ -554,9 +555,8 @@ rk_code
 rk__ground_link(rk__ground_job *job, rk_err *err)
 {
     RK_RET(make_reverse(job, err));
-    rk__parallel_run(job->options->parallel,
-                     ((size_t)job->n_fresh + RK__GROUND_CHUNK - 1) / RK__GROUND_CHUNK, slice_chunk,
-                     job);
+    rk__parallel_run(job->options->parallel, ((size_t)job->n_fresh + SLICE - 1) / SLICE,
+                     slice_chunk, job);
     RK_RET(rk__ground_state(job, err));
     return join_reverse(job, err);
 }

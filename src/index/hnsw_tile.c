@@ -122,6 +122,11 @@ tile_vnni(const uint8_t *const queries[RK__TILE_QUERIES], const int32_t bounds[R
           const int8_t *pack, const int32_t norms[RK__TILE_ROWS], size_t n, rk__tile_result *out)
 {
     tile_four(queries, bounds, pack, norms, n, out->keys, out->below);
+    if (bounds[4] == INT32_MIN && bounds[5] == INT32_MIN && bounds[6] == INT32_MIN &&
+        bounds[7] == INT32_MIN) { /* half a tile is wanted */
+        memset(out->below + 4, 0, 4 * sizeof(out->below[0]));
+        return;
+    }
     tile_four(queries + 4, bounds + 4, pack, norms, n, out->keys + 4, out->below + 4);
 }
 

@@ -18,9 +18,9 @@
 #define RK__TILE_QUERIES 8u
 
 typedef struct rk__tile_result {
-    int32_t keys[RK__TILE_QUERIES]
-                [RK__TILE_ROWS];      /* squared distance - squared norm of the query */
-    uint32_t below[RK__TILE_QUERIES]; /* rows whose key is under the query's bound */
+    int32_t keys[RK__TILE_QUERIES][RK__TILE_ROWS]; /* squared distance - squared norm of the query;
+                                                      undefined where the bound is INT32_MIN */
+    uint32_t below[RK__TILE_QUERIES];              /* rows whose key is under the query's bound */
 } rk__tile_result;
 
 /* |n| is a multiple of 64. bounds are keys. */
