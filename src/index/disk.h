@@ -117,6 +117,7 @@ typedef struct rk__disk_scan {
     float square;       /* |form|^2 */
     float error;        /* rk__disk_error() */
     float lower, upper; /* of a range search, as keys; else infinite */
+    float patience;     /* as in rk__disk_read */
     bool range;
     bool all;            /* every passing row is a candidate, also without a usable estimate */
     uint64_t probes_min; /* lists to scan at least */
@@ -126,7 +127,7 @@ typedef struct rk__disk_scan {
     rk__heap best;        /* by estimate; row is a place in |cands| */
     rk__disk_cand *cands; /* best.cap */
     uint64_t seen;        /* rows that pass, in the lists scanned */
-    uint64_t hits;        /* candidates offered, so that a range search knows when to stop */
+    uint64_t hits;        /* rows within the radius, so that a range search knows when to stop */
 } rk__disk_scan;
 
 RK_MUST_CHECK rk_code rk__disk_scan_lists(rk__disk_scan *scan, rk_page_channel *channel,

@@ -5,9 +5,10 @@
  * kept in a bounded heap.
  *
  * How far it goes: to |probes_min| lists, on until |seen_min| rows that pass the filter were seen
- * and the heap had a chance to fill, and in a range search on until a run of lists gave no row in
- * range. With the codes in memory lists are scanned in place; without, |beam| pieces of lists are
- * read at a time into the channel and scanned as they arrive, each record under its checksum.
+ * and the heap had a chance to fill, and in a range search on until a run of lists gave no row
+ * within the radius. With the codes in memory lists are scanned in place; without, |beam| pieces of
+ * lists are read at a time into the channel and scanned as they arrive, each record under its
+ * checksum.
  */
 #include "index/disk.h"
 
@@ -115,11 +116,13 @@ offer(rk__disk_scan *scan, float estimate, float error, uint32_t position, uint3
     rk__heap *best = &scan->best;
     uint32_t slot = best->n;
 
-    if (scan->range && (estimate - RANGE_SIGMAS * error > scan->upper ||
-                        estimate + RANGE_SIGMAS * error < scan->lower)) {
+    if (scan->range && estimate - RANGE_SIGMAS * error > scan->upper) {
         return;
     }
-    scan->hits++;
+    scan->hits++; /* nearer than the range, too: lists that hold it come later */
+    if (scan->range && estimate + scan->patience * error < scan->lower) {
+        return; /* it would not be read */
+    }
     if (rk__heap_full(best)) {
         if (!(estimate < best->items[0].key)) {
             return;

@@ -115,6 +115,7 @@ search_once(rk__disk_scan *scan, const rk__query *query, const rk_search_options
                          .range = rk__range_of(scan->index->space.metric, options)};
 
     heap->n = 0;
+    scan->patience = job.patience;
     fill_scan(scan, options, plan, heap->cap);
     scan->best.items = rk_arena_alloc(arena, (size_t)scan->best.cap * sizeof(rk__near));
     scan->cands = rk_arena_alloc(arena, (size_t)scan->best.cap * sizeof(rk__disk_cand));
