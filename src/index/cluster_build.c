@@ -323,8 +323,7 @@ choose_nlist(const rk_index *index, bool automatic, const rk_build_options *opti
     } else {
         nlist = (size_t)rk__build_int(index->kind, options->params, "nlist");
     }
-    nlist = RK_MIN(RK_MIN(nlist, rows), (size_t)NLIST_MAX);
-    return (uint32_t)RK_MAX(nlist, (size_t)1);
+    return RK_MIN(rk__list_count(nlist, rows), NLIST_MAX);
 }
 
 /* Records are kept by AUTOINDEX, and when the user asks to refine with less than the vectors. */

@@ -147,6 +147,14 @@ rk__is_page(const rk_search_options *options)
 {
     return options->range && options->has_range_filter && isinf(options->radius);
 }
+/* Lists for |rows| where |nlist| were asked for: of fewer rows each, a probe of some finds little,
+ * blocks of codes stay empty, and k-means costs as the square of the rows. */
+static inline uint32_t
+rk__list_count(uint64_t nlist, size_t rows)
+{
+    return (uint32_t)RK_MAX(RK_MIN(nlist, (uint64_t)rows / 32), (uint64_t)1);
+}
+
 /* Kinds that probe lists see so many times k rows before a page ends. */
 #define RK__PAGE_SEEN 16u
 

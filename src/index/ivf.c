@@ -208,7 +208,7 @@ ivf_build(rk_index *index, const rk_build_options *options, rk_err *err)
     if (!named && index->automatic) {
         nlist = 1024;
     }
-    ivf->nlist = (uint32_t)RK_MAX(RK_MIN((size_t)nlist, space->rows), (size_t)1);
+    ivf->nlist = rk__list_count((uint64_t)nlist, space->rows);
     ivf->centre_bytes = is_bits(space) ? space->row_bytes : (size_t)space->dim * sizeof(float);
     size_t sizes[3] = {ivf->nlist * ivf->centre_bytes, ((size_t)ivf->nlist + 1) * sizeof(uint64_t),
                        space->rows * sizeof(uint32_t)};

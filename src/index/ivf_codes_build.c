@@ -439,7 +439,7 @@ rk__ivfc_build(rk_index *index, const rk_build_options *options, rk_err *err)
     index->impl = ivf;
     choose_codec(&b, &id, &m, &nbits);
     RK_RET(check_pieces(index->space.dim, m, err));
-    ivf->nlist = (uint32_t)RK_MAX(RK_MIN((size_t)nlist, index->space.rows), (size_t)1);
+    ivf->nlist = rk__list_count((uint64_t)nlist, index->space.rows);
     RK_RET(rk__index_norms(index, err));
     RK_RET(reserve_lists(&b, err));
     RK_ERR(take_sample(&b, err));
