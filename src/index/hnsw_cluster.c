@@ -7,7 +7,8 @@
  *      how many clusters the nodes near to one are;
  *   2. every node finds its nearest centres and joins the first;
  *   3. every node is compared with the members of its nearest clusters, 8 by 32 at a time
- *      (hnsw_tile.c), and keeps the nearest ones; of these a diverse set becomes its links;
+ *      (hnsw_tile.c), and keeps the nearest ones; of these a diverse set becomes its links. Long
+ *      codes are compared by their first bytes, and the kept ones again by all;
  *   4. links are turned round: each node chooses again among its links and the nodes that chose it.
  * When nodes join a graph that is there (hnsw_merge.c) all are members, but only the new ones are
  * compared with clusters, and only the nodes that these chose choose again.
@@ -26,14 +27,15 @@
 #define ROUNDS       4u
 #define PROBE_MIN    8u
 #define PROBE_MAX    128u
-#define PROBE_ROWS   64u  /* times efConstruction: nodes that one is compared with at most, about */
-#define COVERED      0.96 /* of the near nodes that are to be among those, where that suffices */
+#define PROBE_ROWS   72u  /* times efConstruction: nodes that one is compared with at most, about */
+#define COVERED      0.97 /* of the near nodes that are to be among those, where that suffices */
 #define ASKED        128u /* nodes whose near ones are looked up to measure that, */
 #define ASKED_GROUP  64u
 #define ASKED_AMONG  65536u /* among so many, */
 #define ASKED_FOUND  32u    /* and so many of each are looked at */
 #define KEEP_MAX     1024u
 #define NORM_CHUNK   8192u
+#define LEAD         ((size_t)256) /* bytes of a code that tell which nodes are near */
 
 /* ---- lengths of codes ---- */
 
@@ -68,7 +70,8 @@ measure_codes(rk__ground_job *job, rk_err *err)
 void
 rk__ground_compare(const rk__ground_job *job, const uint8_t *const queries[RK__TILE_QUERIES],
                    uint32_t m, rk__nearest *const best[RK__TILE_QUERIES], const int8_t *packs,
-                   const int32_t *norms, const uint32_t *numbers, size_t from, size_t to)
+                   const int32_t *norms, size_t dim, const uint32_t *numbers, size_t from,
+                   size_t to)
 {
     rk__tile_result result;
     int32_t bounds[RK__TILE_QUERIES];
@@ -77,8 +80,8 @@ rk__ground_compare(const rk__ground_job *job, const uint8_t *const queries[RK__T
         for (uint32_t q = 0; q < RK__TILE_QUERIES; q++) {
             bounds[q] = q < m ? best[q]->bound : INT32_MIN;
         }
-        job->tile(queries, bounds, packs + p * RK__GROUND_PACK * job->dim,
-                  norms + p * RK__GROUND_PACK, job->dim, &result);
+        job->tile(queries, bounds, packs + p * RK__GROUND_PACK * dim, norms + p * RK__GROUND_PACK,
+                  dim, &result);
         for (uint32_t q = 0; q < m; q++) {
             for (uint32_t mask = result.below[q]; mask; mask &= mask - 1) {
                 uint32_t i = (uint32_t)__builtin_ctz(mask);
@@ -116,8 +119,8 @@ assign_chunk(void *arg, size_t chunk)
                                     .bound = INT32_MAX};
             bests[q] = &best[q];
         }
-        rk__ground_compare(job, queries, m, bests, job->centre_packs, job->centre_norms, NULL, 0,
-                           (job->k + RK__GROUND_PACK - 1) / RK__GROUND_PACK);
+        rk__ground_compare(job, queries, m, bests, job->centre_packs, job->centre_norms, job->dim,
+                           NULL, 0, (job->k + RK__GROUND_PACK - 1) / RK__GROUND_PACK);
         for (uint32_t q = 0; q < m; q++) {
             rk__nearest_sort(&best[q]);
             for (uint32_t j = 0; j < job->n_near; j++) {
@@ -296,7 +299,7 @@ probe_group(void *arg, size_t group)
                 bests[j] = &best[q + j];
             }
             rk__ground_compare(ground, queries, RK_MIN(m - q, RK__TILE_QUERIES), bests, pack, norms,
-                               numbers, 0, 1);
+                               dim, numbers, 0, 1);
         }
     }
     for (uint32_t q = 0; q < m; q++) {
@@ -402,7 +405,7 @@ pack_cluster(void *arg, size_t c)
             rows[j] = rk__ground_code(job, job->members[i + j]);
             job->pack_rows[pack * RK__GROUND_PACK + j] = job->members[i + j];
         }
-        rk__tile_pack(rows, m, job->dim, job->packs + pack * RK__GROUND_PACK * job->dim,
+        rk__tile_pack(rows, m, job->lead, job->packs + pack * RK__GROUND_PACK * job->lead,
                       job->norms + pack * RK__GROUND_PACK);
     }
 }
@@ -479,7 +482,7 @@ find_members(rk__ground_job *job, rk_err *err)
             job->asked[asked++] = at;
         }
     }
-    job->packs = rk__alloc_huge(n_packs * RK__GROUND_PACK * job->dim);
+    job->packs = rk__alloc_huge(n_packs * RK__GROUND_PACK * job->lead);
     job->norms = rk_alloc_aligned(64, n_packs * RK__GROUND_PACK * sizeof(*job->norms));
     job->pack_rows = rk_alloc_zero(n_packs * RK__GROUND_PACK, sizeof(*job->pack_rows));
     if (!job->packs || !job->norms || !job->pack_rows) {
@@ -502,6 +505,17 @@ clusters_of(uint32_t n)
     return RK_MAX((uint32_t)RK_MIN(k, (double)RK_MIN(n / CLUSTER_ROWS, CLUSTERS_MAX)), 1u);
 }
 
+/*
+ * Codes are rotated at random, so that what they share of a distance is spread evenly over their
+ * bytes: from some on it is estimated well enough to tell which nodes are near ones. Those are
+ * compared again.
+ */
+static size_t
+lead_of(size_t dim)
+{
+    return dim < LEAD + LEAD / 4 ? dim : LEAD;
+}
+
 /* Clusters that a node is compared with at most. */
 static uint32_t
 probes(const rk__hnsw *graph, uint32_t n)
@@ -516,7 +530,7 @@ uint64_t
 rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows)
 {
     return (uint64_t)rows *
-           (graph->codes.n * 5 / 4 +
+           (lead_of(graph->codes.n) * 5 / 4 +
             (probes(graph, (uint32_t)rows) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 20);
 }
 
@@ -545,6 +559,7 @@ rk__hnsw_cluster_ground(rk_index *index, const rk_build_options *options, const 
     if (n < 2 || job.n_fresh == 0) {
         return RK_OK;
     }
+    job.lead = lead_of(job.dim);
     job.k = clusters_of(n);
     job.probe = probes(graph, n);
     job.keep = RK_MIN(RK_MAX(graph->ef_construction, graph->levels[0].cap * 4), KEEP_MAX) + 1;

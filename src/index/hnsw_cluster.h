@@ -28,7 +28,8 @@ typedef struct rk__ground_job {
     uint32_t k;     /* clusters */
     uint32_t probe; /* clusters a node is compared with */
     uint32_t keep;  /* nearest nodes it chooses its links among */
-    size_t dim;     /* bytes of a code */
+    size_t dim;     /* bytes of a code, */
+    size_t lead;    /* and the leading ones that nodes are compared with members by */
     rk__tile_fn tile;
 
     int8_t *centres;      /* k codes */
@@ -93,11 +94,12 @@ rk__ground_asked(const rk__ground_job *job, uint32_t i)
 }
 
 RK_MUST_CHECK rk_code rk__ground_state(const rk__ground_job *job, rk_err *err);
-/* Compares up to 8 biased queries with packs [from, to), whose places are numbered through
- * |numbers| (NULL: by place). */
+/* Compares up to 8 biased queries with packs [from, to) of |dim| bytes a row, whose places are
+ * numbered through |numbers| (NULL: by place). */
 void rk__ground_compare(const rk__ground_job *job, const uint8_t *const queries[RK__TILE_QUERIES],
                         uint32_t m, rk__nearest *const best[RK__TILE_QUERIES], const int8_t *packs,
-                        const int32_t *norms, const uint32_t *numbers, size_t from, size_t to);
+                        const int32_t *norms, size_t dim, const uint32_t *numbers, size_t from,
+                        size_t to);
 
 /* ---- hnsw_links.c ---- */
 

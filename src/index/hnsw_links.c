@@ -184,7 +184,6 @@ write_links(const rk__ground_job *job, uint32_t row, const rk__cand *cands, uint
 
 typedef struct slice {
     uint8_t *biased; /* SLICE queries */
-    int32_t *norms;  /* theirs */
     uint64_t *items;
     rk__nearest *best;
     uint32_t *begin; /* per cluster: its queries within |ask|; k + 1 */
@@ -196,7 +195,6 @@ static void
 slice_free(slice *s)
 {
     rk_free(s->biased);
-    rk_free(s->norms);
     rk_free(s->items);
     rk_free(s->best);
     rk_free(s->begin);
@@ -207,14 +205,13 @@ slice_free(slice *s)
 static bool
 slice_init(slice *s, const rk__ground_job *job)
 {
-    *s = (slice){.biased = rk_alloc_aligned(64, SLICE * job->dim),
-                 .norms = rk_alloc(SLICE * sizeof(*s->norms)),
+    *s = (slice){.biased = rk_alloc_aligned(64, SLICE * job->lead),
                  .items =
                      rk_alloc((size_t)SLICE * RK__NEAREST_SPARE * job->keep * sizeof(*s->items)),
                  .best = rk_alloc(SLICE * sizeof(*s->best)),
                  .begin = rk_alloc_zero((size_t)job->k + 2, sizeof(*s->begin)),
                  .ask = rk_alloc((size_t)SLICE * job->probe * sizeof(*s->ask))};
-    return s->biased && s->norms && s->items && s->best && s->begin && s->ask &&
+    return s->biased && s->items && s->best && s->begin && s->ask &&
            chooser_init(&s->chooser, job, job->keep + job->graph->M);
 }
 
@@ -252,11 +249,11 @@ compare_clusters(rk__ground_job *job, slice *s)
             uint32_t n = RK_MIN(s->begin[c + 1] - i, RK__TILE_QUERIES);
             for (uint32_t q = 0; q < RK__TILE_QUERIES; q++) {
                 uint32_t which = s->ask[i + RK_MIN(q, n - 1)];
-                queries[q] = s->biased + (size_t)which * job->dim;
+                queries[q] = s->biased + (size_t)which * job->lead;
                 best[q] = &s->best[which];
             }
-            rk__ground_compare(job, queries, n, best, job->packs, job->norms, job->pack_rows,
-                               job->pack_start[c], job->pack_start[c + 1]);
+            rk__ground_compare(job, queries, n, best, job->packs, job->norms, job->lead,
+                               job->pack_rows, job->pack_start[c], job->pack_start[c + 1]);
         }
     }
 }
@@ -307,6 +304,19 @@ offer(rk__ground_job *job, uint32_t row, const rk__cand *cands, uint32_t n)
     }
 }
 
+/* Nearest first, through |items|; keys are integers under 2^31. */
+static void
+sort_cands(rk__cand *cands, uint32_t n, uint64_t *items)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        items[i] = (uint64_t)cands[i].key << 32 | cands[i].node;
+    }
+    rk__sort_items(items, n);
+    for (uint32_t i = 0; i < n; i++) {
+        cands[i] = (rk__cand){(float)(items[i] >> 32), (uint32_t)items[i]};
+    }
+}
+
 static void
 link_slice(rk__ground_job *job, uint32_t from, uint32_t m, slice *s)
 {
@@ -319,17 +329,18 @@ link_slice(rk__ground_job *job, uint32_t from, uint32_t m, slice *s)
         uint32_t row = job->members[at];
         bool upper = job->order[at] < job->graph->n_upper;
         uint32_t n = 0;
-        if (upper || job->fresh) {
-            rk__nearest_sort(best);
-        } else {
-            rk__nearest_cut(best);
-        }
+        rk__nearest_cut(best);
         for (uint32_t j = 0; j < best->n; j++) {
             uint32_t node = (uint32_t)best->items[j];
-            if (node != row) {
-                c->cands[n++] =
-                    (rk__cand){(float)(rk__item_key(best->items[j]) + s->norms[i]), node};
-            }
+            c->rows[n] = node;
+            n += node != row;
+        }
+        code_keys(c, row, c->rows, n, c->keys);
+        for (uint32_t j = 0; j < n; j++) {
+            c->cands[j] = (rk__cand){c->keys[j], c->rows[j]};
+        }
+        if (upper || job->fresh) {
+            sort_cands(c->cands, n, best->items);
         }
         if (upper) {
             n = add_upper(job, job->order[at], row, c, n);
@@ -359,9 +370,8 @@ slice_chunk(void *arg, size_t chunk)
         return;
     }
     for (uint32_t i = 0; i < m; i++) {
-        s.norms[i] =
-            rk__tile_query(rk__ground_code(job, job->members[rk__ground_asked(job, from + i)]),
-                           job->dim, s.biased + (size_t)i * job->dim);
+        (void)rk__tile_query(rk__ground_code(job, job->members[rk__ground_asked(job, from + i)]),
+                             job->lead, s.biased + (size_t)i * job->lead);
         s.best[i] = (rk__nearest){.items = s.items + (size_t)i * RK__NEAREST_SPARE * job->keep,
                                   .keep = job->keep,
                                   .bound = INT32_MAX};
