@@ -9,7 +9,7 @@
  * nearest list first, until k are found or all lists are read. When no more rows pass the filter
  * than the probes would read, these are scored directly. A range search goes on past nprobe until
  * max_empty_result_buckets lists in a row gave nothing, a page of an iterator until it is
- * full and as many more rows were seen: what a page misses does not come on a later one. Lists
+ * full and half of the lists were probed: what a page misses does not come on a later one. Lists
  * whose rows mostly came on pages before do not count as probed there.
  *
  * Sections: 1 norms (COSINE), 20 centres (nlist rows of f32, or of bits), 21 offsets (u64, nlist +
@@ -329,6 +329,7 @@ static void
 scan_range(const ivf_search *s, const rk_search_options *options, uint32_t nprobe)
 {
     bool page = rk__is_page(options);
+    uint32_t probes = page ? RK_MAX(nprobe, s->ivf->nlist / 2) : nprobe;
     uint32_t empty_max =
         (uint32_t)rk__param_int(options->params, "max_empty_result_buckets", 2, 1, 65536);
     uint64_t wanted = page ? (uint64_t)s->heap->cap * RK__PAGE_SEEN : 0;
@@ -342,7 +343,7 @@ scan_range(const ivf_search *s, const rk_search_options *options, uint32_t nprob
         empty = in_range > 0 ? 0 : empty + 1;
         seen += in_range;
         probed += !page || in_range * 2 > passing;
-        if (probed >= nprobe && (page ? seen >= wanted : empty >= empty_max)) {
+        if (probed >= probes && (page ? seen >= wanted : empty >= empty_max)) {
             return;
         }
     }

@@ -213,6 +213,7 @@ probe_range(ivfc_search *s, uint32_t nprobe)
 {
     const rk__ivfc *ivf = s->ivf;
     bool page = rk__is_page(s->options);
+    uint32_t probes = page ? RK_MAX(nprobe, ivf->nlist / 2) : nprobe;
     uint32_t empty_max =
         (uint32_t)rk__search_int(s->index->kind, s->options->params, "max_empty_result_buckets");
     float share = (float)s->options->filter_count / (float)s->index->space.rows;
@@ -228,7 +229,7 @@ probe_range(ivfc_search *s, uint32_t nprobe)
         empty = in_range > 0 ? 0 : empty + 1;
         seen += in_range;
         counted += !page || 2 * (float)in_range > passing;
-        if (counted >= nprobe && (page ? seen >= wanted : empty >= empty_max)) {
+        if (counted >= probes && (page ? seen >= wanted : empty >= empty_max)) {
             return i + 1;
         }
     }
