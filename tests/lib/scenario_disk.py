@@ -127,12 +127,12 @@ def disk_damaged_page(t):
 @case
 def large_index_damaged(t):
     """An index too large to be read through when it is opened is read later; a byte that rotted is found and it is built again."""
-    rows, dim = 60000, 256
+    rows, dim = 32000, 64
     server = t.own_server()
     client = t.connect(server)
     t._clients.insert(0, client)
     name = create(t, [("id", D.INT64, {"is_primary": True}), ("v", D.FLOAT_VECTOR, {"dim": dim})],
-                  [("v", "HNSW", "L2", {"M": 16, "efConstruction": 60})])
+                  [("v", "HNSW", "L2", {"M": 128, "efConstruction": 60})])
     numbers = np.random.default_rng(6).standard_normal((rows, dim)).astype(np.float32)
     for start in range(0, rows, 2000):
         client.insert(name, [{"id": i, "v": numbers[i]} for i in range(start, start + 2000)])
