@@ -24,6 +24,9 @@ enum { /* sections; 2 to 6 are those of the first version */
        SECTION_STREAMS = 57,
        SECTION_RARE_PLACES = 58,
        SECTION_RARE_WEIGHTS = 59,
+       SECTION_PRINT_BASES = 63,
+       SECTION_PRINT_STARTS = 64,
+       SECTION_PRINTS = 65,
 };
 
 rk_code
@@ -111,6 +114,12 @@ sparse_sections(const rk_index *index, rk__sections *out)
     rk__sections_add(out, SECTION_RARE_PLACES, s->rare_places,
                      s->fines[n].first_rare * sizeof(uint32_t));
     rk__sections_add(out, SECTION_RARE_WEIGHTS, s->rare_weights, s->fines[n].first_rare);
+    rk__sections_add(out, SECTION_PRINT_BASES, s->print_bases,
+                     (s->n_groups + 1) * sizeof(uint64_t));
+    rk__sections_add(out, SECTION_PRINT_STARTS, s->print_starts,
+                     (s->n_blocks * RK__SPARSE_BLOCK + 1) * sizeof(uint32_t));
+    rk__sections_add(out, SECTION_PRINTS, s->prints,
+                     s->n_prints * RK__SPARSE_PRINT + RK__SPARSE_PAD);
 }
 
 static rk_code
@@ -200,6 +209,24 @@ open_fine(rk__sparse *s, const rk__sections *sections, rk_err *err)
 }
 
 static rk_code
+open_prints(rk__sparse *s, const rk__sections *sections, rk_err *err)
+{
+    const void *at[2] = {NULL};
+    uint64_t bytes = 0;
+
+    RK_RET(rk__sections_get(sections, SECTION_PRINT_BASES, (s->n_groups + 1) * sizeof(uint64_t),
+                            &at[0], NULL, err));
+    RK_RET(rk__sections_get(sections, SECTION_PRINT_STARTS,
+                            (s->n_blocks * RK__SPARSE_BLOCK + 1) * sizeof(uint32_t), &at[1], NULL,
+                            err));
+    RK_RET(open_padded(sections, SECTION_PRINTS, &s->prints, &bytes, err));
+    s->print_bases = at[0];
+    s->print_starts = at[1];
+    s->n_prints = bytes / RK__SPARSE_PRINT;
+    return RK_OK;
+}
+
+static rk_code
 open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *err)
 {
     const void *at[4] = {NULL};
@@ -239,7 +266,8 @@ open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *er
     s->nodes = at[1];
     s->order = at[2];
     s->places = at[3];
-    return open_fine(s, sections, err);
+    RK_RET(open_fine(s, sections, err));
+    return open_prints(s, sections, err);
 }
 
 static rk_code

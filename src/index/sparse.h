@@ -19,6 +19,9 @@
  *   masks   one per patch: which of its quarters have the term (64 bits)
  *   maxima  the largest weight of each of these quarters (u8); then zeros up to eight bytes
  *
+ * What bounds of blocks or quarters let through can be bounded row by row, from a print of each row
+ * (sparse_print.c): three bytes a value, in the order of the places.
+ *
  * A weight is stored as the smallest q with q * scale >= weight, so that every sum of stored
  * weights is an upper bound of the score. What a bound lets through is scored from the row itself,
  * by the same additions in the same order as rk__sparse_ip(). Weights that are not above zero (not
@@ -35,11 +38,18 @@
 
 #include "index/index_private.h"
 
-#define RK__SPARSE_BLOCK   64u  /* rows of a block and blocks of a group */
-#define RK__SPARSE_PAD     128u /* bytes after records and entries that a kernel may read */
-#define RK__SPARSE_QUARTER 16u  /* rows of a quarter of a block */
-#define RK__SPARSE_PATCH   64u  /* quarters of a patch */
-#define RK__SPARSE_ARRAYS  10u
+#define RK__SPARSE_GROUP   4096u /* rows of a group */
+#define RK__SPARSE_BLOCK   64u   /* rows of a block and blocks of a group */
+#define RK__SPARSE_PAD     128u  /* bytes after records and entries that a kernel may read */
+#define RK__SPARSE_QUARTER 16u   /* rows of a quarter of a block */
+#define RK__SPARSE_PATCH   64u   /* quarters of a patch */
+#define RK__SPARSE_PRINT   3u    /* bytes of a value in a print */
+#define RK__SPARSE_PAGE    512u  /* bytes of a page of tables */
+#define RK__SPARSE_ARRAYS  13u
+
+/* Asks for a line of memory. Into the second cache: the first one can wait for fewer lines at a
+ * time than a search asks for. */
+#define RK__SPARSE_ASK(at) __builtin_prefetch((at), 0, 2)
 
 typedef struct rk__sparse_node { /* on disk as it lies */
     uint64_t mask;               /* bit b: block b of the group has the term */
@@ -101,6 +111,10 @@ typedef struct rk__sparse {
     const uint8_t *rare_weights;
     uint64_t stream_bytes;
     size_t n_patches;
+    const uint64_t *print_bases;  /* one per group and one that ends the last: its first value */
+    const uint32_t *print_starts; /* one per place and one more: counted from the group's first */
+    const uint8_t *prints;        /* n_prints values, then RK__SPARSE_PAD */
+    uint64_t n_prints;
 
     void *owned[RK__SPARSE_ARRAYS]; /* what a build allocated; NULL when mapped */
 } rk__sparse;
@@ -180,8 +194,9 @@ RK_MUST_CHECK rk_code rk__sparse_take(rk_index *index, rk__sparse *s, size_t slo
 
 /* ---- search ---- */
 
-#define RK__SPARSE_SEEN 32768u /* bits: which indexes a query may have, by index, modulo */
-#define RK__SPARSE_MET  32u
+#define RK__SPARSE_SEEN    32768u /* bits: which indexes a query may have, by index, modulo */
+#define RK__SPARSE_MET     32u
+#define RK__SPARSE_STREAMS 3u
 #define RK__SPARSE_FEW                                                                             \
     192u /* values of a query for which |few| tells enough                                         \
           */
@@ -248,6 +263,14 @@ rk__sparse_threshold(const rk__sparse_search *search)
     return search->range.on ? RK_MAX(t, search->range.radius) : t;
 }
 
+/* What the values of a print are looked up in, see sparse_print.c. */
+typedef struct rk__sparse_tables {
+    const uint8_t *pages; /* RK__SPARSE_PAGE bytes each, 64-byte aligned */
+    size_t n_pages;       /* 0: prints say nothing */
+    size_t n_terms;
+    double unit; /* of a sum, for a score of 1 */
+} rk__sparse_tables;
+
 /* A term of the query that occurs. */
 typedef struct rk__sparse_found {
     size_t term;
@@ -258,6 +281,41 @@ typedef struct rk__sparse_found {
 /* The terms of the query, by falling bound. */
 RK_MUST_CHECK rk_code rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
                                             rk__sparse_scale *scale, rk_err *err);
+RK_MUST_CHECK rk_code rk__sparse_tables_init(rk__sparse_tables *tables,
+                                             const rk__sparse_found *terms, size_t n,
+                                             rk_arena *arena, rk_err *err);
+/* Value |i| of the |n| of a print. */
+void rk__sparse_print_put(uint8_t *print, size_t n, size_t i, uint32_t term, uint8_t weight);
+/* Of a term's number. Terms have keys of their own up to 65,536 of them. */
+static inline uint16_t
+rk__sparse_key(uint32_t term)
+{
+    return (uint16_t)(term * 0x9e35u ^ (term >> 16) * 0x85ebu);
+}
+
+/* The least sum of a print that a score of |t| can have. */
+static inline uint32_t
+rk__sparse_print_limit(const rk__sparse_tables *tables, double t)
+{
+    double least = t * (1 - 1e-6 * ((double)tables->n_terms + 2)) * tables->unit;
+
+    return (uint32_t)(least <= 0 ? 0 : least >= 4e9 ? 4e9 : least);
+}
+
+/* The print of the row at a place, and its values; none where an image is wrong. */
+static inline const uint8_t *
+rk__sparse_print_at(const rk__sparse *s, size_t place, size_t *n)
+{
+    const uint64_t *base = s->print_bases + place / RK__SPARSE_GROUP;
+    uint64_t from = base[0] + s->print_starts[place];
+    uint64_t to =
+        (place + 1) % RK__SPARSE_GROUP == 0 ? base[1] : base[0] + s->print_starts[place + 1];
+    bool sound = from <= to && to <= s->n_prints;
+
+    *n = sound ? to - from : 0;
+    return s->prints + (sound ? from * RK__SPARSE_PRINT : 0);
+}
+
 void rk__sparse_ask_for_row(const rk_vectors *vectors, uint32_t row);
 /* Under a filter that few rows pass, by fine bounds (sparse_fine.c). |*done| is
  * false when too many rows would have to be scored: then the heap is empty and |search->floor|
@@ -304,6 +362,14 @@ typedef struct rk__sparse_run {
     uint32_t factor;
 } rk__sparse_run;
 
+/* The fine bounds of a term that is not rare. */
+typedef struct rk__sparse_stream {
+    const uint64_t *masks;
+    const uint8_t *maxima; /* RK__SPARSE_PAD bytes past the last may be read */
+    uint64_t n_maxima;
+    uint32_t factor;
+} rk__sparse_stream;
+
 struct rk__sparse_kernels {
     const char *name;
     /* The records of |block|, one per member that has it, and asks for their bytes; |*bound| gets
@@ -328,16 +394,20 @@ struct rk__sparse_kernels {
     void (*bound)(const rk__sparse_node *nodes, size_t n, const uint8_t *entries,
                   uint64_t n_entries, size_t n_groups, uint32_t factor, uint16_t *sums,
                   uint64_t *any);
-    /* The same for a stream of fine bounds: |sums| has n_patches * 64 places.
-     * Stops at a patch whose maxima are not all there. */
-    void (*fine)(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, uint64_t n_maxima,
-                 uint32_t factor, uint16_t *sums, uint64_t *any);
+    /* The same for up to RK__SPARSE_STREAMS streams of fine bounds, one per term: |sums| has
+     * n_patches * 64 places. Past its maxima a stream goes on with the bytes behind them. */
+    void (*fine)(const rk__sparse_stream *streams, size_t n, size_t n_patches, uint16_t *sums,
+                 uint64_t *any);
     /* Puts the sums of |n| times 64 places into their order after the last bound() or fine(), which
      * may add in another; NULL: nothing to do. */
     void (*settle)(uint16_t *sums, size_t n);
     /* Those of |n| pairs that the query may have, by number, ascending; n <= 256.
      * |met| has room for n + RK__SPARSE_MET. */
     size_t (*meet)(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint16_t *met);
+    /* The sum of a print of |n| < 65,536 values over |n_pages| pages of tables. */
+    uint32_t (*print)(const uint8_t *pages, size_t n_pages, const uint8_t *print, size_t n);
+    /* Those of 16 rows, of |n_rows|, whose bit is set. */
+    uint32_t (*pass)(const uint32_t *rows, const uint64_t *words, size_t n_rows);
 };
 
 const rk__sparse_kernels *rk__sparse_kernels_get(void);

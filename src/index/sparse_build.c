@@ -10,9 +10,9 @@
 
 #include "index/sparse.h"
 
-#define GROUP_ROWS     ((size_t)RK__SPARSE_BLOCK * RK__SPARSE_BLOCK)
+#define GROUP_ROWS     ((size_t)RK__SPARSE_GROUP)
 #define PATCH_ROWS     ((size_t)RK__SPARSE_QUARTER * RK__SPARSE_PATCH)
-#define RARE_PER_PATCH 3u /* postings; of fewer, a list is smaller and as fast */
+#define RARE_PER_PATCH 2u /* postings; of fewer, a list is smaller and as fast */
 
 typedef struct posting {
     uint16_t place; /* within the group */
@@ -43,6 +43,10 @@ typedef struct builder {
     uint64_t n_nodes;
     uint64_t n_entries;
     uint64_t n_bytes;
+
+    uint64_t *print_bases;
+    uint32_t *print_starts; /* counted by the first walk, summed by lay_out_prints() */
+    uint8_t *prints;        /* NULL in the first walk */
 } builder;
 
 /* A little more than the largest weight / 255, so that 255 of it reach the weight. */
@@ -91,6 +95,19 @@ room_for_pairs(builder *b, size_t pairs, rk_err *err)
     return RK_OK;
 }
 
+static uint8_t *
+print_of(const builder *b, size_t place, size_t *n)
+{
+    size_t group = place / GROUP_ROWS;
+    uint64_t from = b->print_bases[group] + b->print_starts[place];
+    uint64_t to = (place + 1) % GROUP_ROWS == 0
+                      ? b->print_bases[group + 1]
+                      : b->print_bases[group] + b->print_starts[place + 1];
+
+    *n = to - from;
+    return b->prints + from * RK__SPARSE_PRINT;
+}
+
 /* Fills the buckets of the group whose first place is |base|. */
 static rk_code
 gather(builder *b, size_t base, rk_err *err)
@@ -115,7 +132,7 @@ gather(builder *b, size_t base, rk_err *err)
         if (place + 2 < end) {
             const char *next = (const char *)v->data + v->offsets[b->order[place + 2]];
             for (size_t at = 0; at < 1024; at += 64) {
-                __builtin_prefetch(next + at);
+                RK__SPARSE_ASK(next + at);
             }
         }
         for (uint64_t at = v->offsets[row]; at + sizeof(rk__pair) <= v->offsets[row + 1];
@@ -139,14 +156,24 @@ gather(builder *b, size_t base, rk_err *err)
     pairs = 0;
     for (size_t place = base; place < end; place++) {
         size_t row = b->order[place];
+        size_t nth = 0;
+        size_t n_print = 0;
+        uint8_t *print = b->prints ? print_of(b, place, &n_print) : NULL;
         for (uint64_t at = v->offsets[row]; at + sizeof(rk__pair) <= v->offsets[row + 1];
              at += sizeof(rk__pair)) {
             rk__pair pair = rk__sparse_pair(v, at);
             if (rk__sparse_counts(pair)) {
                 uint32_t id = b->ids[pairs++];
-                b->postings[b->starts[id]++] = (posting){
-                    (uint16_t)(place - base), quantise(pair.value, b->term_rows[id].scale)};
+                uint8_t weight = quantise(pair.value, b->term_rows[id].scale);
+                b->postings[b->starts[id]++] = (posting){(uint16_t)(place - base), weight};
+                if (b->prints) {
+                    rk__sparse_print_put(print, n_print, nth, id, weight);
+                }
+                nth++;
             }
+        }
+        if (!b->prints) {
+            b->print_starts[place] = (uint32_t)nth;
         }
     }
     return RK_OK;
@@ -315,6 +342,32 @@ lay_out_fine(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
     return RK_OK;
 }
 
+/* The same for prints. */
+static rk_code
+lay_out_prints(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
+{
+    size_t places = s->n_blocks * RK__SPARSE_BLOCK;
+    uint64_t sum = 0;
+
+    for (size_t place = 0; place <= places; place++) {
+        uint32_t count = b->print_starts[place];
+        if (place % GROUP_ROWS == 0) {
+            b->print_bases[place / GROUP_ROWS] = sum;
+        }
+        b->print_starts[place] = (uint32_t)(sum - b->print_bases[place / GROUP_ROWS]);
+        sum += count;
+    }
+    b->print_bases[s->n_groups] = sum;
+    s->print_bases = b->print_bases;
+    s->print_starts = b->print_starts;
+    s->n_prints = sum;
+    RK_RET(rk__sparse_take(index, s, 11, s->n_prints * RK__SPARSE_PRINT + RK__SPARSE_PAD, err));
+    b->prints = s->owned[11];
+    s->prints = b->prints;
+    memset(b->prints + s->n_prints * RK__SPARSE_PRINT, 0, RK__SPARSE_PAD);
+    return RK_OK;
+}
+
 /* Counts become positions, of which terms keep the first. */
 static rk_code
 lay_out(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
@@ -343,7 +396,8 @@ lay_out(rk_index *index, builder *b, rk__sparse *s, rk_err *err)
     s->records = s->owned[3];
     s->n_entries = b->n_entries;
     s->record_bytes = b->n_bytes;
-    return lay_out_fine(index, b, s, err);
+    RK_RET(lay_out_fine(index, b, s, err));
+    return lay_out_prints(index, b, s, err);
 }
 
 static rk_code
@@ -383,6 +437,7 @@ rk__sparse_build_blocks(rk_index *index, rk__sparse *s, const rk__sparse_terms *
     rk_code code = RK_OK;
 
     s->n_blocks = (index->vectors.rows + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
+    size_t places = s->n_blocks * RK__SPARSE_BLOCK;
     s->n_groups = (s->n_blocks + RK__SPARSE_BLOCK - 1) / RK__SPARSE_BLOCK;
     s->n_patches = rk__sparse_patches(index->vectors.rows);
     b.n_patches = s->n_patches;
@@ -390,6 +445,11 @@ rk__sparse_build_blocks(rk_index *index, rk__sparse *s, const rk__sparse_terms *
     RK_ERR(rk__sparse_take(index, s, 0, (n + 1) * sizeof(rk__sparse_term), err));
     b.term_rows = s->owned[0];
     s->terms = b.term_rows;
+    RK_ERR(rk__sparse_take(index, s, 10, (places + 1) * sizeof(uint32_t), err));
+    RK_ERR(rk__sparse_take(index, s, 12, (s->n_groups + 2) * sizeof(uint64_t), err));
+    b.print_starts = s->owned[10];
+    b.print_bases = s->owned[12];
+    memset(b.print_starts, 0, (places + 1) * sizeof(uint32_t));
     for (size_t i = 0; i < n; i++) {
         b.term_rows[i] =
             (rk__sparse_term){.index = terms->terms[i], .scale = scale_of(terms->largest[i])};

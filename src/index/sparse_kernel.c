@@ -66,9 +66,52 @@ rk__sparse_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, u
     return n_met;
 }
 
+uint32_t
+rk__sparse_print_sum(const uint8_t *pages, size_t n_pages, const uint8_t *print, size_t n)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t run = RK_MIN(n - i / 64 * 64, (size_t)64);
+        const uint8_t *at = print + i / 64 * 192 + i % 64;
+        unsigned low = at[0];
+        unsigned high = at[run];
+        for (size_t p = 0; p < n_pages; p++) {
+            const uint8_t *first = pages + p * RK__SPARSE_PAGE + (low & 0x7f);
+            const uint8_t *second = pages + p * RK__SPARSE_PAGE + 256 + (high & 0x7f);
+            unsigned a = first[128] & (0u - (first[0] == high));
+            unsigned b = second[128] & (0u - (second[0] == low));
+            sum += RK_MAX(a, b) * at[2 * run];
+        }
+    }
+    return sum;
+}
+
+uint32_t
+rk__sparse_pass(const uint32_t *rows, const uint64_t *words, size_t n_rows)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 0; i < RK__SPARSE_QUARTER; i++) {
+        bool known = rows[i] < n_rows;
+        size_t row = known ? rows[i] : 0;
+        mask |= (uint32_t)(known & (words[row / 64] >> row % 64 & 1)) << i;
+    }
+    return mask;
+}
+
 const rk__sparse_kernels rk__sparse_kernels_scalar = {
-    "scalar",     scalar_find, scalar_add, scalar_add_node, scalar_reach, scalar_largest,
-    scalar_bound, scalar_fine, NULL,       rk__sparse_meet};
+    "scalar",     scalar_find, scalar_add, scalar_add_node, scalar_reach,         scalar_largest,
+    scalar_bound, scalar_fine, NULL,       rk__sparse_meet, rk__sparse_print_sum, rk__sparse_pass};
+
+#if defined(__x86_64__)
+static bool
+has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
 
 const rk__sparse_kernels *
 rk__sparse_kernels_find(const char *name)
@@ -77,8 +120,7 @@ rk__sparse_kernels_find(const char *name)
         return &rk__sparse_kernels_scalar;
     }
 #if defined(__x86_64__)
-    if (strcmp(name, "avx512") == 0 && rk__kernels_find("avx512") &&
-        __builtin_cpu_supports("avx512vbmi2")) {
+    if (strcmp(name, "avx512") == 0 && rk__kernels_find("avx512") && has_avx512()) {
         return &rk__sparse_kernels_avx512;
     }
     if (strcmp(name, "avx2") == 0 && rk__kernels_find("avx2")) {
@@ -100,8 +142,7 @@ rk__sparse_kernels_get(void)
 
 #if defined(__x86_64__)
     if (strcmp(name, "avx512") == 0) {
-        return __builtin_cpu_supports("avx512vbmi2") ? &rk__sparse_kernels_avx512
-                                                     : &rk__sparse_kernels_avx2;
+        return has_avx512() ? &rk__sparse_kernels_avx512 : &rk__sparse_kernels_avx2;
     }
     if (strcmp(name, "avx2") == 0) {
         return &rk__sparse_kernels_avx2;

@@ -21,6 +21,8 @@ typedef void rk__sparse_add_fn(uint16_t *sums, const uint8_t *weights, uint64_t 
 /* The reference's; small next to the rest where registers are shorter. */
 size_t rk__sparse_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n,
                        uint16_t *met);
+uint32_t rk__sparse_print_sum(const uint8_t *pages, size_t n_pages, const uint8_t *print, size_t n);
+uint32_t rk__sparse_pass(const uint32_t *rows, const uint64_t *words, size_t n_rows);
 
 RK__SPARSE_INLINE size_t
 rk__sparse_find_runs(const rk__sparse_member *members, size_t n, unsigned block,
@@ -41,7 +43,7 @@ rk__sparse_find_runs(const rk__sparse_member *members, size_t n, unsigned block,
         if (at <= record_bytes) {
             runs[found++] = (rk__sparse_run){records + at, m->factor};
             sum += m->entries[nth] * m->factor >> 8;
-            __builtin_prefetch(records + at);
+            RK__SPARSE_ASK(records + at);
         }
     }
     *bound = sum;
@@ -94,26 +96,22 @@ rk__sparse_add_entries(const rk__sparse_node *nodes, size_t n, const uint8_t *en
 }
 
 RK__SPARSE_INLINE void
-rk__sparse_add_stream(const uint64_t *masks, size_t n_patches, const uint8_t *maxima,
-                      uint64_t n_maxima, uint32_t factor, uint16_t *sums, uint64_t *any,
-                      rk__sparse_add_fn *add_64)
+rk__sparse_add_streams(const rk__sparse_stream *streams, size_t n, size_t n_patches, uint16_t *sums,
+                       uint64_t *any, rk__sparse_add_fn *add_64)
 {
-    uint64_t at = 0;
-
-    for (size_t g = 0; g < n_patches; g++) {
-        uint64_t mask = masks[g];
-        uint64_t next = at + (uint64_t)__builtin_popcountll(mask);
-        if (next > n_maxima) {
-            return;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t at = 0;
+        for (size_t g = 0; g < n_patches; g++) {
+            uint64_t mask = streams[i].masks[g];
+            add_64(sums + g * RK__SPARSE_PATCH, streams[i].maxima + at, mask, streams[i].factor);
+            any[g] |= mask;
+            at = RK_MIN(at + (uint64_t)__builtin_popcountll(mask), streams[i].n_maxima);
         }
-        add_64(sums + g * RK__SPARSE_PATCH, maxima + at, mask, factor);
-        any[g] |= mask;
-        at = next;
     }
 }
 
-/* The kernels that add in the order of the places: NAME_add_node() by |add_64|; NAME_bound() and
- * NAME_fine() by |add_unsettled|, which may use another order that NAME_settle() undoes. */
+/* NAME_add_node() by |add_64|; NAME_bound() by |add_unsettled|, which may use another order of the
+ * sums that NAME_settle() undoes. */
 #define RK__SPARSE_LOOPS(name, target, add_64, add_unsettled)                                      \
     target static void name##_add_node(const rk__sparse_member *member, const uint8_t *records,    \
                                        uint64_t record_bytes, uint16_t *sums, uint64_t *any)       \
@@ -126,16 +124,9 @@ rk__sparse_add_stream(const uint64_t *masks, size_t n_patches, const uint8_t *ma
     {                                                                                              \
         rk__sparse_add_entries(nodes, n, entries, n_entries, n_groups, factor, sums, any,          \
                                add_unsettled);                                                     \
-    }                                                                                              \
-    target static void name##_fine(const uint64_t *masks, size_t n_patches, const uint8_t *maxima, \
-                                   uint64_t n_maxima, uint32_t factor, uint16_t *sums,             \
-                                   uint64_t *any)                                                  \
-    {                                                                                              \
-        rk__sparse_add_stream(masks, n_patches, maxima, n_maxima, factor, sums, any,               \
-                              add_unsettled);                                                      \
     }
 
-/* The same and NAME_find() and NAME_add(), of the sum of bytes and the addition. */
+/* The same and NAME_find(), NAME_add() and NAME_fine(), of the sum of bytes and the addition. */
 #define RK__SPARSE_KERNELS(name, target, sum_bytes, add_64)                                        \
     target static size_t name##_find(const rk__sparse_member *members, size_t n, unsigned block,   \
                                      const uint8_t *records, uint64_t record_bytes,                \
@@ -147,6 +138,11 @@ rk__sparse_add_stream(const uint64_t *masks, size_t n_patches, const uint8_t *ma
     target static uint64_t name##_add(const rk__sparse_run *runs, size_t n, uint16_t sums[64])     \
     {                                                                                              \
         return rk__sparse_add_runs(runs, n, sums, add_64);                                         \
+    }                                                                                              \
+    target static void name##_fine(const rk__sparse_stream *streams, size_t n, size_t n_patches,   \
+                                   uint16_t *sums, uint64_t *any)                                  \
+    {                                                                                              \
+        rk__sparse_add_streams(streams, n, n_patches, sums, any, add_64);                          \
     }                                                                                              \
     RK__SPARSE_LOOPS(name, target, add_64, add_64)
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels of the sparse index for AVX-512 with VBMI2, where the packed weights are spread over
- * their places by one instruction, so a run costs the same whether it has one weight or 64.
+ * Kernels of the sparse index for AVX-512 with VBMI, VBMI2 and VNNI, where the packed weights are
+ * spread over their places by one instruction, so a run costs the same whether it has one weight
+ * or 64.
  */
 #include "index/sparse_kernel.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define AVX512                                                                                     \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi2,bmi,bmi2,popcnt")))
+    __attribute__((target(                                                                         \
+        "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512vnni,bmi,bmi2,popcnt")))
 
 /* 64 places of a run, times factor / 256: two vectors of 32. */
 AVX512 static inline void
@@ -42,7 +44,7 @@ avx512_find(const rk__sparse_member *members, size_t n, unsigned block, const ui
         uint32_t has = (uint32_t)(m->mask >> block & 1) & (uint32_t)(at <= record_bytes);
         at = has ? at : 0;
         runs[found] = (rk__sparse_run){records + at, m->factor};
-        __builtin_prefetch(records + at);
+        RK__SPARSE_ASK(records + at);
         sum += (m->entries[nth] * m->factor >> 8) & (0u - has);
         found += has;
     }
@@ -120,6 +122,58 @@ avx512_add_unsettled(uint16_t *sums, const uint8_t *weights, uint64_t mask, uint
 
 RK__SPARSE_LOOPS(avx512, AVX512, avx512_add_64, avx512_add_unsettled)
 
+/* Streams side by side: the sums are read and written once for all of them. */
+AVX512 static inline __attribute__((always_inline)) void
+add_streams(const rk__sparse_stream *streams, size_t n, size_t n_patches, uint16_t *sums,
+            uint64_t *any)
+{
+    const __m512i none = _mm512_setzero_si512();
+    const uint64_t *masks[RK__SPARSE_STREAMS];
+    const uint8_t *at[RK__SPARSE_STREAMS];
+    const uint8_t *end[RK__SPARSE_STREAMS];
+    __m512i times[RK__SPARSE_STREAMS];
+
+    for (size_t i = 0; i < n; i++) {
+        masks[i] = streams[i].masks;
+        at[i] = streams[i].maxima;
+        end[i] = at[i] + streams[i].n_maxima;
+        times[i] = _mm512_set1_epi16((short)streams[i].factor);
+    }
+    for (size_t g = 0; g < n_patches; g++) {
+        uint16_t *to = sums + g * RK__SPARSE_PATCH;
+        __m512i low = _mm512_loadu_si512(to);
+        __m512i high = _mm512_loadu_si512(to + 32);
+        uint64_t all = any[g];
+#pragma GCC unroll 3
+        for (size_t i = 0; i < n; i++) {
+            uint64_t mask = masks[i][g];
+            __m512i bytes = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(at[i]));
+            __m512i a = _mm512_mulhi_epu16(_mm512_unpacklo_epi8(none, bytes), times[i]);
+            __m512i b = _mm512_mulhi_epu16(_mm512_unpackhi_epi8(none, bytes), times[i]);
+            low = _mm512_adds_epu16(low, a);
+            high = _mm512_adds_epu16(high, b);
+            all |= mask;
+            at[i] = RK_MIN(at[i] + __builtin_popcountll(mask), end[i]);
+        }
+        _mm512_storeu_si512(to, low);
+        _mm512_storeu_si512(to + 32, high);
+        any[g] = all;
+    }
+}
+
+AVX512 static void
+avx512_fine(const rk__sparse_stream *streams, size_t n, size_t n_patches, uint16_t *sums,
+            uint64_t *any)
+{
+    if (n == 3) {
+        add_streams(streams, 3, n_patches, sums, any);
+    } else if (n == 2) {
+        add_streams(streams, 2, n_patches, sums, any);
+    } else {
+        add_streams(streams, 1, n_patches, sums, any);
+    }
+}
+
 AVX512 static void
 avx512_settle(uint16_t *sums, size_t n)
 {
@@ -187,7 +241,53 @@ avx512_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint1
     return n_sure;
 }
 
+AVX512 static uint32_t
+avx512_print(const uint8_t *pages, size_t n_pages, const uint8_t *print, size_t n)
+{
+    uint32_t sum = 0;
+
+    for (size_t p = 0; p < n_pages; p++, pages += RK__SPARSE_PAGE) {
+        __m512i table[8];
+        __m512i total = _mm512_setzero_si512();
+        const uint8_t *at = print;
+        for (unsigned i = 0; i < 8; i++) {
+            table[i] = _mm512_load_si512(pages + (size_t)i * 64);
+        }
+        for (size_t left = n; left > 0;) {
+            size_t run = RK_MIN(left, (size_t)64);
+            __mmask64 live = _bzhi_u64(UINT64_MAX, (unsigned)run);
+            __m512i low = _mm512_maskz_loadu_epi8(live, at);
+            __m512i high = _mm512_maskz_loadu_epi8(live, at + run);
+            __m512i weights = _mm512_maskz_loadu_epi8(live, at + 2 * run);
+            __m512i sign_a = _mm512_permutex2var_epi8(table[0], low, table[1]);
+            __m512i sign_b = _mm512_permutex2var_epi8(table[4], high, table[5]);
+            __m512i a = _mm512_maskz_permutex2var_epi8(_mm512_cmpeq_epi8_mask(sign_a, high),
+                                                       table[2], low, table[3]);
+            __m512i b = _mm512_maskz_permutex2var_epi8(_mm512_cmpeq_epi8_mask(sign_b, low),
+                                                       table[6], high, table[7]);
+            total = _mm512_dpbusd_epi32(total, weights, _mm512_max_epu8(a, b));
+            at += 3 * run;
+            left -= run;
+        }
+        sum += (uint32_t)_mm512_reduce_add_epi32(total);
+    }
+    return sum;
+}
+
+AVX512 static uint32_t
+avx512_pass(const uint32_t *rows, const uint64_t *words, size_t n_rows)
+{
+    __m512i row = _mm512_loadu_si512(rows);
+    __mmask16 known = _mm512_cmplt_epu32_mask(row, _mm512_set1_epi32((int)n_rows));
+    __m512i word = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), known,
+                                               _mm512_srli_epi32(row, 5), words, 4);
+    __m512i bit =
+        _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_and_si512(row, _mm512_set1_epi32(31)));
+
+    return _mm512_mask_test_epi32_mask(known, word, bit);
+}
+
 const rk__sparse_kernels rk__sparse_kernels_avx512 = {
-    "avx512",       avx512_find,  avx512_add,  avx512_add_node, avx512_reach,
-    avx512_largest, avx512_bound, avx512_fine, avx512_settle,   avx512_meet};
+    "avx512",     avx512_find, avx512_add,    avx512_add_node, avx512_reach, avx512_largest,
+    avx512_bound, avx512_fine, avx512_settle, avx512_meet,     avx512_print, avx512_pass};
 #endif

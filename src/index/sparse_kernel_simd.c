@@ -108,8 +108,8 @@ avx2_largest(const uint16_t sums[64])
 }
 
 const rk__sparse_kernels rk__sparse_kernels_avx2 = {
-    "avx2",       avx2_find,  avx2_add,  avx2_add_node, avx2_reach,
-    avx2_largest, avx2_bound, avx2_fine, NULL,          rk__sparse_meet};
+    "avx2",     avx2_find, avx2_add, avx2_add_node,   avx2_reach,           avx2_largest,
+    avx2_bound, avx2_fine, NULL,     rk__sparse_meet, rk__sparse_print_sum, rk__sparse_pass};
 
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -180,6 +180,6 @@ neon_largest(const uint16_t sums[64])
 }
 
 const rk__sparse_kernels rk__sparse_kernels_neon = {
-    "neon",       neon_find,  neon_add,  neon_add_node, neon_reach,
-    neon_largest, neon_bound, neon_fine, NULL,          rk__sparse_meet};
+    "neon",     neon_find, neon_add, neon_add_node,   neon_reach,           neon_largest,
+    neon_bound, neon_fine, NULL,     rk__sparse_meet, rk__sparse_print_sum, rk__sparse_pass};
 #endif

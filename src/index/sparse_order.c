@@ -162,8 +162,8 @@ split(ordering *o, range r)
         uint32_t row = o->order[place];
         if (place + 8 < r.to) {
             const char *next = (const char *)sketch_at(o, place + 8);
-            __builtin_prefetch(next);
-            __builtin_prefetch(next + 64);
+            RK__SPARSE_ASK(next);
+            RK__SPARSE_ASK(next + 64);
         }
         if (o->kernels->dense[RK__I8].ip(sketch_at(o, place), direction, SKETCH) >= cut) {
             o->order[left++] = row;

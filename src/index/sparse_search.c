@@ -23,7 +23,7 @@
  * Once the k-th score is known, the weakest terms whose bounds together stay under a small share of
  * it are left out of step 3 and their sum is added to every bound instead (the non-essential terms
  * of MaxScore). Few passing rows are scored one by one instead, and under a filter that no more
- * than a quarter of the rows pass bounds of 16 rows come first, see sparse_fine.c.
+ * than about half of the rows pass bounds of 16 rows come first, see sparse_fine.c.
  */
 #include <stdlib.h>
 
@@ -41,7 +41,7 @@
 #define SEED_GROUPS 8u
 #define FEW         128u /* are put in order by insertion */
 #define FIRST_TERMS 8u   /* read of a block before the others */
-#define FINE_SHARE  0.25 /* of the rows: so few that pass are found by fine bounds */
+#define FINE_SHARE  0.55 /* of the rows: so few that pass are found by fine bounds */
 #define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
 
 typedef struct term {
@@ -163,9 +163,7 @@ rk__sparse_ask_for_row(const rk_vectors *v, uint32_t row)
     const char *at = (const char *)v->data + v->offsets[row];
     size_t len = v->offsets[row + 1] - v->offsets[row];
 
-    for (size_t i = 0; i < RK_MIN(len, (size_t)1536); i += 64) {
-        __builtin_prefetch(at + i);
-    }
+    rk__fetch_early(at, RK_MIN(len, (size_t)1536));
 }
 
 static void
@@ -216,7 +214,7 @@ add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
             sums[i] < w->row_limit || (w->passing && !rk_bitset_get(filter, row))) {
             continue;
         }
-        __builtin_prefetch(&v->offsets[row]);
+        RK__SPARSE_ASK(&v->offsets[row]);
         w->candidates[w->n_candidates++] = (candidate){sums[i], row};
         if (!w->eager) {
             note_sum(w, sums[i]);
@@ -279,12 +277,8 @@ ask_for_term(const term *t)
     size_t nodes = RK_MIN(t->n_nodes * sizeof(*t->nodes), (size_t)1536);
     size_t entries = RK_MIN(t->n_entries * 2, (uint64_t)3072);
 
-    for (size_t i = 0; i < nodes; i += 64) {
-        __builtin_prefetch((const char *)t->nodes + i);
-    }
-    for (size_t i = 0; i < entries; i += 64) {
-        __builtin_prefetch(t->entries + i);
-    }
+    rk__fetch_early(t->nodes, nodes);
+    rk__fetch_early(t->entries, entries);
 }
 
 static void
@@ -475,7 +469,7 @@ take_block(walk *w, size_t block, uint16_t bound)
     p->bound = bound;
     if (w->search->options->filter) {
         for (size_t i = 0; i < RK__SPARSE_BLOCK; i += 16) {
-            __builtin_prefetch(s->order + block * RK__SPARSE_BLOCK + i);
+            RK__SPARSE_ASK(s->order + block * RK__SPARSE_BLOCK + i);
         }
     }
     p->members = w->members[w->turn];
@@ -493,9 +487,7 @@ ask_for_records(const rk__sparse *s, const rk__sparse_member *member)
     size_t len = (size_t)__builtin_popcountll(member->mask) * 12;
 
     if (member->base <= s->record_bytes) { /* images are not trusted */
-        for (size_t at = 0; at < len; at += 64) {
-            __builtin_prefetch(s->records + member->base + at);
-        }
+        rk__fetch_early(s->records + member->base, len);
     }
 }
 
@@ -676,7 +668,7 @@ rk__sparse_search_rows(rk__sparse_search *search)
         size_t n = 0;
         for (; n < BATCH && row < v->rows; n++) {
             batch[n] = (uint32_t)row;
-            __builtin_prefetch(&v->offsets[row]);
+            RK__SPARSE_ASK(&v->offsets[row]);
             row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
         }
         for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The kernels of the sparse index against the scalar ones, every table that this CPU can run: full
- * and empty masks, sums that saturate, streams that end early, rows and queries of odd sizes. Apart
- * from sparse_test.c, so that scripts/test-arm64 needs few sources to build it.
+ * and empty masks, sums that saturate, streams that end early, prints, rows and queries of odd
+ * sizes. Apart from sparse_test.c, so that scripts/test-arm64 needs few sources to build it.
  */
 #include "index/sparse.h"
 #include "index_testing.h"
@@ -87,43 +87,120 @@ check_sums(const rk__sparse_kernels *other)
     assert_int_equal(some[0][3], UINT64_MAX);
 }
 
-/* Fine bounds over an odd number of patches, the last of which lacks its
- * maxima. */
+/* Fine bounds over an odd number of patches, one to three streams at a time, the last of which
+ * lacks maxima. */
 static void
 check_fine(const rk__sparse_kernels *other)
 {
     enum { PATCHES = 7 };
     static const uint64_t masks[PATCHES] = {
         UINT64_MAX, 0, 1, 0x8000000000000001, 0x123456789abcdef0, 0xff00ff00ff00ff00, 0x0f};
+    static const uint64_t turned[PATCHES] = {0x0f, 3, 0, UINT64_MAX, 1, 0, 0x10};
     static const uint32_t factors[] = {0, 1, 255, 256, 20000, 65535};
     const rk__sparse_kernels *kernels[2] = {&rk__sparse_kernels_scalar, other};
     static uint8_t maxima[PATCHES * 64 + RK__SPARSE_PAD];
     testing_rng rng = {77};
     uint64_t n = 0;
 
-    for (size_t i = 0; i < PATCHES - 1; i++) {
+    for (size_t i = 0; i < PATCHES; i++) {
         n += (uint64_t)__builtin_popcountll(masks[i]);
     }
     for (size_t i = 0; i < sizeof(maxima); i++) {
         maxima[i] = (uint8_t)testing_u64(&rng);
     }
     static uint16_t sums[2][PATCHES * 64];
-    uint64_t any[2][PATCHES] = {{0}};
-    memset(sums, 0, sizeof(sums));
-    for (size_t side = 0; side < 2; side++) {
+    for (size_t some = 1; some <= RK__SPARSE_STREAMS; some++) {
         for (size_t i = 0; i < RK_COUNT(factors); i++) {
-            kernels[side]->fine(masks, PATCHES, maxima + i, n + i, factors[i], sums[side],
-                                any[side]);
-        }
-        if (kernels[side]->settle) {
-            kernels[side]->settle(sums[side], PATCHES);
+            uint64_t any[2][PATCHES] = {{0}};
+            rk__sparse_stream streams[RK__SPARSE_STREAMS] = {
+                {masks, maxima + i, n, factors[i]},
+                {turned, maxima + 2 * i, n, factors[RK_COUNT(factors) - 1 - i]},
+                {masks, maxima + 1, 20 * i, 300}};
+            memset(sums, 0, sizeof(sums));
+            for (size_t side = 0; side < 2; side++) {
+                kernels[side]->fine(streams, some, PATCHES, sums[side], any[side]);
+                if (kernels[side]->settle) {
+                    kernels[side]->settle(sums[side], PATCHES);
+                }
+            }
+            assert_memory_equal(sums[0], sums[1], sizeof(sums[0]));
+            assert_memory_equal(any[0], any[1], sizeof(any[0]));
+            assert_int_equal(any[0][0], UINT64_MAX);
+            assert_int_equal(any[0][1], some > 1 ? 3 : 0);
+            assert_int_equal(sums[0][64 + 2], 0);
+            assert_int_equal(some > 1 || sums[0][2 * 64] == (maxima[i + 64] * factors[i] >> 8), 1);
         }
     }
-    assert_memory_equal(sums[0], sums[1], sizeof(sums[0]));
-    assert_memory_equal(any[0], any[1], sizeof(any[0]));
-    assert_int_equal(any[0][0], UINT64_MAX);
-    assert_int_equal(any[0][PATCHES - 1], 0x0f); /* with five more maxima it is there */
-    assert_int_equal(sums[0][64], 0);
+}
+
+/* Sums of prints: never under what the terms give, the same for all kernels; terms in more than one
+ * page, prints of odd sizes, not a byte read past them. */
+static void
+check_print(const rk__sparse_kernels *kernels)
+{
+    static const size_t term_counts[] = {0, 1, 43, 300};
+    rk_arena *arena = rk_arena_new(0);
+    testing_rng rng = {79};
+
+    for (size_t z = 0; z < RK_COUNT(term_counts); z++) {
+        rk__sparse_found terms[300];
+        rk__sparse_tables tables;
+        for (size_t i = 0; i < term_counts[z]; i++) {
+            terms[i] = (rk__sparse_found){i * 701 % 65536, 255 * (0.01 + testing_uniform(&rng)), 0};
+        }
+        assert_int_equal(rk__sparse_tables_init(&tables, terms, term_counts[z], arena, NULL),
+                         RK_OK);
+        assert_true(tables.n_pages >= (term_counts[z] + 255) / 256 && tables.n_pages > 0);
+        for (size_t n = 0; n < 300; n += n < 70 ? 1 : 31) {
+            uint8_t *print = rk_alloc(n * RK__SPARSE_PRINT + 1);
+            double due = 0;
+            assert_non_null(print);
+            for (size_t i = 0; i < n; i++) {
+                bool has = term_counts[z] > 0 && testing_u64(&rng) % 3 == 0;
+                size_t at = testing_u64(&rng) % RK_MAX(term_counts[z], (size_t)1);
+                uint8_t weight = (uint8_t)(1 + testing_u64(&rng) % 255);
+                rk__sparse_print_put(
+                    print, n, i,
+                    has ? (uint32_t)terms[at].term : (uint32_t)testing_u64(&rng) % 65536, weight);
+                due += has ? terms[at].bound / 255 * tables.unit * weight : 0;
+            }
+            uint32_t sum = kernels->print(tables.pages, tables.n_pages, print, n);
+            assert_true((double)sum >= due * (1 - 1e-9));
+            assert_int_equal(
+                sum, rk__sparse_kernels_scalar.print(tables.pages, tables.n_pages, print, n));
+            assert_true(term_counts[z] > 0 || sum == 0);
+            rk_free(print);
+        }
+        rk_arena_reset(arena);
+    }
+    rk_arena_free(arena);
+}
+
+/* Rows that pass; numbers past the last row do not, and are not looked up. */
+static void
+check_pass(const rk__sparse_kernels *kernels)
+{
+    enum { N = 1000 };
+    testing_rng rng = {80};
+    rk_bitset set;
+
+    assert_int_equal(rk_bitset_init(&set, N), RK_OK);
+    for (size_t i = 0; i < N; i++) {
+        if (testing_u64(&rng) % 3 == 0) {
+            rk_bitset_set(&set, i);
+        }
+    }
+    for (size_t i = 0; i < 200; i++) {
+        uint32_t rows[RK__SPARSE_QUARTER];
+        uint32_t expected = 0;
+        for (unsigned j = 0; j < RK__SPARSE_QUARTER; j++) {
+            rows[j] = testing_u64(&rng) % 7 == 0 ? RK__NO_ROW - j % 2
+                                                 : (uint32_t)(testing_u64(&rng) % (N + 20));
+            expected |= (uint32_t)(rows[j] < N && rk_bitset_get(&set, rows[j])) << j;
+        }
+        assert_int_equal(kernels->pass(rows, set.words, N), expected);
+    }
+    rk_bitset_deinit(&set);
 }
 
 /* Which pairs a query has: all that it has, in order; others at most by chance.
@@ -186,6 +263,8 @@ test_kernels(void **state)
             assert_string_equal(kernels->name, names[i]);
             check_sums(kernels);
             check_fine(kernels);
+            check_print(kernels);
+            check_pass(kernels);
             check_meet(kernels);
         }
     }

@@ -6,6 +6,8 @@
  */
 #include "index/sparse.h"
 
+#include <stdlib.h>
+
 #include "index_testing.h"
 
 enum { ROWS = 30000, QUERIES = 12, K = 15 };
@@ -201,12 +203,58 @@ test_algorithms(void **state)
     rk_free(offsets);
 }
 
+/* A row of very many values, so many that there are more terms than keys of prints. */
+static void
+append_long_row(rk_buf *buf, testing_rng *rng)
+{
+    enum { VALUES = 70000 };
+
+    for (uint32_t i = 0; i < VALUES; i++) {
+        float w = (float)(0.01 + testing_uniform(rng) * 0.4);
+        uint32_t bits = 0;
+        memcpy(&bits, &w, 4);
+        rk_buf_u32le(buf, i * 3 + 1);
+        rk_buf_u32le(buf, bits);
+    }
+}
+
+static int
+compare_pairs(const void *a, const void *b)
+{
+    const rk__pair *x = a;
+    const rk__pair *y = b;
+
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* A query of the terms of |n| rows: more than a page of tables holds. */
+static size_t
+join_rows(const rk_vectors *v, size_t first, size_t n, rk__pair *out)
+{
+    size_t n_pairs = 0;
+    size_t kept = 0;
+
+    for (size_t r = first; r < first + n; r++) {
+        size_t len = v->offsets[r + 1] - v->offsets[r];
+        memcpy(out + n_pairs, (const uint8_t *)v->data + v->offsets[r], len);
+        n_pairs += len / sizeof(rk__pair);
+    }
+    qsort(out, n_pairs, sizeof(*out), compare_pairs);
+    for (size_t i = 0; i < n_pairs; i++) {
+        if (kept == 0 || out[kept - 1].index != out[i].index) {
+            out[kept++] = out[i];
+        }
+    }
+    return kept * sizeof(*out);
+}
+
 /* Rows alike in clusters, as real ones are, so that bounds rule most out:
- * filters of every share, random and of whole clusters, k small and large. */
+ * filters of every share, random and of whole clusters, k small and large, queries short and long,
+ * and one row of very many values. */
 static void
 test_filters(void **state)
 {
-    enum { N = 40000, CLUSTER = 40 };
+    enum { N = 40000, CLUSTER = 40, LONG_ROW = 123, JOINED = 20 };
     static const double shares[] = {0.5, 0.24, 0.1, 0.05, 0.02, 0.01};
     uint64_t *offsets = rk_alloc((N + 1) * sizeof(*offsets));
     rk_buf buf = {0};
@@ -219,6 +267,10 @@ test_filters(void **state)
     for (size_t r = 0; r < N; r++) {
         uint32_t last = 0;
         offsets[r] = buf.len;
+        if (r == LONG_ROW) {
+            append_long_row(&buf, &rng);
+            continue;
+        }
         for (uint32_t i = 0; i < 24; i++) {
             testing_rng word = {r / CLUSTER * 100 + i + 1};
             bool own = testing_uniform(&rng) < 0.6;
@@ -257,6 +309,9 @@ test_filters(void **state)
                 options.radius = 3;
                 assert_same_as_scan(index, &v, buf.data + offsets[row],
                                     offsets[row + 1] - offsets[row], &options);
+                rk__pair joined[JOINED * 24];
+                size_t len = join_rows(&v, 200 + row % (N - 200 - JOINED), JOINED, joined);
+                assert_same_as_scan(index, &v, (const uint8_t *)joined, len, &options);
                 rk_arena_reset(arena);
             }
             rk_bitset_deinit(&filter);
