@@ -62,6 +62,7 @@ typedef struct block_job {
     uint8_t *data;
     _Atomic(bool) *failed;
     const rk_build_options *options;
+    rk__tile_sums_fn sums; /* NULL: codes are widened */
 } block_job;
 
 static void
@@ -75,7 +76,9 @@ make_block(const block_job *job, size_t row, float *own, float *other, uint8_t *
     bool ended = false;
 
     memcpy(block, codes->data + row * codes->stride, codes->n);
-    rk__tile_widen(codes->data + row * codes->stride, codes->n, own);
+    if (!job->sums) {
+        rk__tile_widen(codes->data + row * codes->stride, codes->n, own);
+    }
     for (uint32_t i = 0; i < job->blocks.width; i++) {
         uint8_t *group = block + codes->n + i / RK__BITS_ROWS * job->blocks.group;
         uint32_t slot = i % RK__BITS_ROWS;
@@ -88,13 +91,40 @@ make_block(const block_job *job, size_t row, float *own, float *other, uint8_t *
             memset(group + RK__BLOCK_BITS, 0, job->blocks.group - RK__BLOCK_BITS);
         }
         if (!ended) {
-            rk__tile_widen(codes->data + (size_t)next * codes->stride, codes->n, other);
-            rk__bits_encode(metric, other, own, (uint32_t)codes->n, signs, &add, &mul);
+            const int8_t *code = codes->data + (size_t)next * codes->stride;
+            if (job->sums) {
+                int32_t sums[4];
+                job->sums(code, (const int8_t *)block, codes->n, signs, sums);
+                rk__bits_factors(metric,
+                                 (const float[4]){(float)sums[0], (float)sums[1], (float)sums[2],
+                                                  (float)sums[3]},
+                                 &add, &mul);
+            } else {
+                rk__tile_widen(code, codes->n, other);
+                rk__bits_encode(metric, other, own, (uint32_t)codes->n, signs, &add, &mul);
+            }
             rk__bits_place(signs, (uint32_t)codes->n, slot, group + RK__BLOCK_BITS);
         }
         ((float *)(void *)group)[slot] = add;
         ((float *)(void *)(group + RK__BLOCK_MUL))[slot] = mul;
         ((uint32_t *)(void *)(group + RK__BLOCK_LINKS))[slot] = ended ? RK__NO_ROW : next;
+    }
+}
+
+/* Asks for the codes of the neighbours of |row|, which lie anywhere. */
+static void
+fetch_codes(const block_job *job, size_t row)
+{
+    const rk__hnsw_codes *codes = &job->graph->codes;
+    const rk__hnsw_level *ground = &job->graph->levels[0];
+    const rk__link *links = ground->links + row * ground->stride;
+
+    for (uint32_t i = 0; i < ground->cap; i++) {
+        uint32_t next = rk__link_get(&links[i]);
+        if (next >= ground->nodes) {
+            break;
+        }
+        rk__fetch(codes->data + (size_t)next * codes->stride, codes->n);
     }
 }
 
@@ -110,7 +140,11 @@ make_chunk(void *arg, size_t chunk)
         atomic_store(job->failed, true);
         return;
     }
-    for (size_t r = chunk * CHUNK; r < RK_MIN((chunk + 1) * CHUNK, rows); r++) {
+    size_t to = RK_MIN((chunk + 1) * CHUNK, rows);
+    for (size_t r = chunk * CHUNK; r < to; r++) {
+        if (r + 1 < to) {
+            fetch_codes(job, r + 1);
+        }
         make_block(job, r, own, own + n, (uint8_t *)(own + 2 * n));
     }
     rk_free(own);
@@ -122,7 +156,11 @@ rk__hnsw_make_blocks(rk_index *index, const rk_build_options *options, rk_err *e
     rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
     _Atomic(bool) failed = false;
-    block_job job = {.index = index, .graph = graph, .failed = &failed, .options = options};
+    block_job job = {.index = index,
+                     .graph = graph,
+                     .failed = &failed,
+                     .options = options,
+                     .sums = rk__tile_sums_get()};
     size_t before = rows * (graph->codes.stride + graph->levels[0].stride * sizeof(uint32_t));
 
     if (!graph->codes.data || rows == 0) {
