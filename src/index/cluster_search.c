@@ -78,6 +78,9 @@ distance_above(const rk__cluster_search_state *s, float key, float nearest)
     if (far > 1) {
         unit *= 1 + (s->cluster->space.ip ? THIN_IP : THIN) * logf(far);
     }
+    if (s->range.on && s->cluster->space.ip && s->threshold > s->best) {
+        nearest += s->threshold - s->best; /* so much farther are the lists that matter */
+    }
     return key <= nearest ? 0 : (key - nearest) / unit;
 }
 
