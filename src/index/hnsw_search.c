@@ -184,6 +184,29 @@ search_near(const rk_index *index, const rk__query *query, const rk_search_optio
     return heap->n == heap->cap;
 }
 
+/* Whether most of what a walk found lies behind the k that |heap| took from it: the walk went on
+ * for long enough behind them, so that few of the nearer were missed. */
+static bool
+went_past(const rk_index *index, const rk__query *query, const rk__pool *found,
+          const rk__heap *heap)
+{
+    uint32_t rows[32];
+    float keys[32];
+    uint32_t past = 0;
+
+    if (heap->n < heap->cap || found->n < RK_COUNT(rows)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < RK_COUNT(rows); i++) {
+        rows[i] = found->items[(uint64_t)i * found->n / RK_COUNT(rows)].node;
+    }
+    rk__keys(&index->space, query, rows, RK_COUNT(rows), keys);
+    for (uint32_t i = 0; i < RK_COUNT(rows); i++) {
+        past += keys[i] > heap->items[0].key;
+    }
+    return past >= RK_COUNT(rows) / 2;
+}
+
 static bool
 search_range(const rk_index *index, const rk__query *query, const rk_search_options *options,
              const rk__walker *walker, uint32_t pool_cap, rk__hnsw_scratch *s, rk__heap *heap)
@@ -195,8 +218,8 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
     walk(graph, walker, options->filter, pool_cap, pool_cap, pool_cap, s);
     uint32_t beyond = rk__hnsw_score(index, query, options, found, 0, found->n, s, heap);
     /* Nodes popped on the way lie beyond as well, so blocks ask for more of them. */
-    return found->n > 0 &&
-           (heap->n == heap->cap || beyond > (graph->blocks.data ? found->n / 3 : 0u));
+    return found->n > 0 && (went_past(index, query, found, heap) ||
+                            beyond > (graph->blocks.data ? found->n / 3 : 0u));
 }
 
 /* Scans the codes of the passing rows and scores the best exactly. */
