@@ -30,6 +30,9 @@
 #define RK__HNSW_EXPANDED   (UINT32_C(1) << 31)
 #define RK__HNSW_SLOTS      32u
 #define RK__VOUCHED         512u
+#define RK__WAITING_MORE    64u /* places for candidates beyond those that are wanted */
+#define RK__ORIGINS         64u
+#define RK__KNOWN           4096u
 #define RK__RECALL_AUTO     0.97 /* what AUTOINDEX aims at when a search says nothing */
 
 typedef _Atomic(uint32_t) rk__link; /* relaxed: a reader may see a list half old, half new; every
@@ -131,6 +134,15 @@ typedef struct rk__pool {
     uint32_t cap;
 } rk__pool;
 
+/* A candidate of a walk under a filter, in a list; the top bit of |node| says that its block was
+ * asked for. */
+typedef struct rk__waiting {
+    float key;
+    uint32_t node;
+    uint32_t next;
+    uint32_t origin;
+} rk__waiting;
+
 struct rk__hnsw_scratch {
     uint64_t *visited; /* a bit per row, all clear between walks */
     size_t rows;
@@ -140,6 +152,10 @@ struct rk__hnsw_scratch {
     rk__pool pool;    /* the walk */
     rk__pool results; /* passing nodes of a filtered walk; blocks: all scored by their own codes */
     rk__pool passing; /* blocks: estimates of passing nodes */
+    rk__pool popped;  /* walk under a filter: by estimate; the top bit says that one passes */
+    rk__waiting *waiting;    /* the same: candidates */
+    uint32_t *known;         /* the same: RK__KNOWN nodes, by their number, and */
+    uint8_t *known_origin;   /* from where they were reached */
     uint32_t items_cap;
     rk__pool spare;  /* build: sorted neighbours while a list is pruned */
     uint32_t *nodes; /* one list of links */
@@ -329,13 +345,12 @@ RK_MUST_CHECK rk_code rk__hnsw_make_blocks(rk_index *index, const rk_build_optio
 /* Points codes and ground links into the blocks. */
 void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
 /*
- * rk__hnsw_walk() over blocks from one row, with the query that the scratch holds. Candidates are
- * estimates: the nearest |pops| of the pool are popped. Then those that are left, or with a filter
- * the passing ones seen on the way (as many as the cap of scratch->passing), are scored by their
- * codes too. Fills scratch->results, whose cap is set.
+ * rk__hnsw_walk() over blocks from one row, with the query that the scratch holds, without a filter.
+ * Candidates are estimates: the nearest |pops| of the pool are popped. Then those that are left are
+ * scored by their codes too. Fills scratch->results, whose cap is set.
  */
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
-                          const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s);
+                          uint32_t pops, rk__hnsw_scratch *s);
 
 /* What scores blocks. */
 typedef struct rk__block_query {
@@ -347,12 +362,15 @@ typedef struct rk__block_query {
     float unit; /* of a code distance, in units of the estimates; negative for IP */
 } rk__block_query;
 
+/* Of the query that the scratch holds. */
+rk__block_query rk__block_query_of(const rk__hnsw *graph, const rk__space *space,
+                                   rk__hnsw_scratch *s);
+
 /* rk__hnsw_walk_blocks() step by step, so that one thread takes several walks forward in turn: each
- * step ends by asking for the block that the next one needs. |filter| and |pops| are set by the
- * caller, the rest by start; a step that returns false was the last. */
+ * step ends by asking for the block that the next one needs. |pops| is set by the caller, the rest
+ * by start; a step that returns false was the last. */
 typedef struct rk__block_walk {
     rk__block_query query;
-    const rk_bitset *filter;
     uint32_t pops;
     uint32_t at;
     uint32_t node;
@@ -369,7 +387,14 @@ bool rk__block_walk_step(const rk__hnsw *graph, const rk__space *space, rk__hnsw
  * them, recall measured, the header of the image. */
 RK_MUST_CHECK rk_code rk__hnsw_finish(rk_index *index, const rk_build_options *options,
                                       rk_err *err);
-/* Whether a search goes by the clusters, and then with which recall. */
+/* The row of the ground from which a walk starts. */
+uint32_t rk__hnsw_ground_entry(const rk__hnsw *graph, const rk__walker *walker,
+                               rk__hnsw_scratch *scratch);
+/* Nanoseconds, about, that a search takes by the clusters, and the recall to ask them for; INFINITY:
+ * they are not there, or nothing is known of them. */
+double rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
+                            float *recall);
+/* Whether a search without a filter goes by the clusters, and then with which recall. */
 bool rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
                        float *recall);
 /* Nanoseconds, about, of a search without a filter: a walk, and by clusters whose levels cost
@@ -399,7 +424,6 @@ rk_code rk__hnsw_search(const rk_index *index, const rk__query *query,
 typedef struct rk__hnsw_plan {
     uint32_t width;   /* candidates, all of which are popped */
     uint32_t results; /* kept of them */
-    uint32_t passing; /* under a filter: estimates of passing nodes that are kept */
 } rk__hnsw_plan;
 /* False: it is something else. */
 bool rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint32_t k,

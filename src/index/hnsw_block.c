@@ -18,14 +18,10 @@
  * edited image are harmless: rows are compared with the row count, and a factor that is no number
  * makes an estimate that is never under the bound.
  */
-#include "index/hnsw.h"
+#include "index/hnsw_hop.h"
 #include "index/hnsw_tile.h"
 
-#define CHUNK          1024u
-#define REST_AHEAD     8u    /* codes asked for in advance when candidates are scored */
-#define EARLY_BYTES    4096u /* the same where something else is done before it is read */
-#define NEXT_AHEAD     2u    /* blocks of the next candidates; nearly all are popped some time */
-#define PREFETCH_BYTES 2048u /* of a block asked for in advance; the rest is read in order */
+#define CHUNK 1024u
 
 /* ---- layout ---- */
 
@@ -190,8 +186,8 @@ rk__hnsw_make_blocks(rk_index *index, const rk_build_options *options, rk_err *e
 
 /* ---- walking ---- */
 
-static rk__block_query
-query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
+rk__block_query
+rk__block_query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
 {
     const rk__kernels *kernels = rk__kernels_get();
     const rk__hnsw_codes *codes = &graph->codes;
@@ -223,65 +219,11 @@ query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scratch *s)
     return q;
 }
 
-static inline float
-own_key(const rk__block_query *q, const uint8_t *block, size_t n)
-{
-    if (RK_LIKELY(q->dist)) {
-        return q->dist(q->code, block, n) * q->unit;
-    }
-    const int8_t *four[4] = {(const int8_t *)block, (const int8_t *)block, (const int8_t *)block,
-                             (const int8_t *)block};
-    int32_t dist[4];
-    q->code4(q->code, four, n, dist);
-    return (float)dist[0] * q->unit;
-}
-
-/* |early|: other blocks are scored before this one is read. */
-static inline void
-prefetch_block(const rk__hnsw_blocks *blocks, uint32_t node, bool early)
-{
-    const uint8_t *at = blocks->data + (size_t)(node & ~RK__HNSW_EXPANDED) * blocks->stride;
-
-    if (early) {
-        rk__fetch_early(at, RK_MIN(blocks->stride, (size_t)EARLY_BYTES));
-    } else {
-        rk__fetch(at, RK_MIN(blocks->stride, (size_t)PREFETCH_BYTES));
-    }
-}
-
-static inline bool
-is_visited(const rk__hnsw_scratch *s, uint32_t node)
-{
-    return (s->visited[node >> 6] >> (node & 63)) & 1u;
-}
-
-/* Puts an estimate into a pool, unless the node is there with a better one. */
-static inline bool
-vouch(rk__pool *pool, rk__cand vouched[RK__VOUCHED], float est, uint32_t node, uint32_t *at)
-{
-    rk__cand *before = &vouched[node % RK__VOUCHED];
-
-    if (before->node == node && !(est < before->key)) {
-        return false;
-    }
-    if (!rk__pool_insert(pool, est, node, at)) {
-        return false;
-    }
-    *before = (rk__cand){est, node};
-    return true;
-}
-
-static inline float
-worst_of(const rk__pool *pool)
-{
-    return pool->n < pool->cap ? INFINITY : pool->items[pool->n - 1].key;
-}
-
-/* Estimates the neighbours of a popped node and puts the promising ones into the pool, and those
- * that pass the filter among the passing ones; returns the lowest place taken, or UINT32_MAX. */
+/* Estimates the neighbours of a popped node and puts the promising ones into the pool; returns the
+ * lowest place taken, or UINT32_MAX. */
 static uint32_t
 scan_block(const rk__hnsw *graph, const rk__block_query *q, const uint8_t *block, float key,
-           size_t rows, const rk_bitset *filter, rk__hnsw_scratch *s)
+           size_t rows, rk__hnsw_scratch *s)
 {
     const uint8_t *group = block + graph->codes.n;
     uint32_t lowest = UINT32_MAX;
@@ -291,88 +233,22 @@ scan_block(const rk__hnsw *graph, const rk__block_query *q, const uint8_t *block
          g += RK__BITS_ROWS, group += graph->blocks.group) {
         const float *factors = (const float *)(const void *)group;
         const uint32_t *links = (const uint32_t *)(const void *)(group + RK__BLOCK_LINKS);
-        float below = worst_of(&s->pool);
-        if (filter) {
-            below = RK_MAX(below, worst_of(&s->passing));
-        }
+        float below = rk__hop_worst(&s->pool);
         uint32_t mask = q->scan32(
             q->bits.lut, group + RK__BLOCK_BITS, rk__bits_groups((uint32_t)graph->codes.n), factors,
             factors + RK__BITS_ROWS, q->bits.unit, q->bits.bias, key, below, est);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
             uint32_t at = 0;
-            if (RK_UNLIKELY(links[i] >= rows) || is_visited(s, links[i])) {
+            if (RK_UNLIKELY(links[i] >= rows) || rk__hop_visited(s, links[i])) {
                 continue;
             }
-            if (filter && est[i] < worst_of(&s->passing) &&
-                rk__hnsw_passes(graph, rows, filter, links[i])) {
-                (void)vouch(&s->passing, s->vouched_passing, est[i], links[i], &at);
-            }
-            if (vouch(&s->pool, s->vouched, est[i], links[i], &at)) {
+            if (rk__hop_vouch(&s->pool, s->vouched, est[i], links[i], &at)) {
                 lowest = RK_MIN(lowest, at);
             }
         }
     }
     return lowest;
-}
-
-/* The nearest candidate from place |*at| up to |end| that was not popped yet, its block asked for;
- * RK__NO_ROW when there is none. A walk that is |alone| asks for those of the next ones, too. */
-static inline uint32_t
-take_next(const rk__hnsw_blocks *blocks, rk__hnsw_scratch *s, uint32_t end, bool alone,
-          uint32_t *at)
-{
-    rk__cand *items = s->pool.items;
-
-    for (; *at < s->pool.n && *at < end; (*at)++) {
-        uint32_t node = items[*at].node;
-        if (!(node & RK__HNSW_EXPANDED)) {
-            items[*at].node = node | RK__HNSW_EXPANDED;
-            if (rk__visit(s, node)) {
-                prefetch_block(blocks, node, !alone);
-                uint32_t left = alone ? NEXT_AHEAD : 0;
-                for (uint32_t i = *at + 1; left > 0 && i < s->pool.n && i < end; i++) {
-                    if (!(items[i].node & RK__HNSW_EXPANDED)) {
-                        prefetch_block(blocks, items[i].node, true);
-                        left--;
-                    }
-                }
-                return node;
-            }
-        }
-    }
-    return RK__NO_ROW;
-}
-
-/* Scores the candidates that were not popped by their own codes, which all can be asked for at
- * once. */
-static void
-score_rest(const rk__hnsw *graph, const rk__block_query *q, const rk__pool *pool,
-           rk__hnsw_scratch *s)
-{
-    const rk__hnsw_blocks *blocks = &graph->blocks;
-    uint32_t ahead = 0;
-    uint32_t place = 0;
-
-    for (uint32_t i = 0; i < pool->n; i++) {
-        for (; ahead < pool->n && ahead < i + REST_AHEAD; ahead++) {
-            uint32_t node = pool->items[ahead].node;
-            if (node & RK__HNSW_EXPANDED) {
-                continue;
-            }
-            const uint8_t *at = blocks->data + (size_t)node * blocks->stride;
-            for (size_t line = 0; line < graph->codes.n; line += 64) {
-                __builtin_prefetch(at + line);
-            }
-        }
-        uint32_t node = pool->items[i].node;
-        if (!(node & RK__HNSW_EXPANDED) && rk__visit(s, node)) {
-            float key = own_key(q, blocks->data + (size_t)node * blocks->stride, graph->codes.n);
-            if (key < worst_of(&s->results)) {
-                (void)rk__pool_insert(&s->results, key, node, &place);
-            }
-        }
-    }
 }
 
 static inline void
@@ -381,19 +257,15 @@ walk_start(const rk__hnsw *graph, const rk__space *space, uint32_t entry, bool a
 {
     uint32_t at = 0;
 
-    w->query = query_of(graph, space, s);
+    w->query = rk__block_query_of(graph, space, s);
     s->pool.n = 0;
-    s->passing.n = 0;
     s->results.n = 0;
     memset(s->vouched, 0xff, sizeof(s->vouched));
-    if (w->filter) {
-        memset(s->vouched_passing, 0xff, sizeof(s->vouched_passing));
-    }
     if (entry < space->rows) {
         (void)rk__pool_insert(&s->pool, 0, entry, &at);
     }
     w->at = 0;
-    w->node = take_next(&graph->blocks, s, w->pops, alone, &w->at);
+    w->node = rk__hop_next(&graph->blocks, s, w->pops, alone, &w->at);
 }
 
 static inline void
@@ -401,29 +273,27 @@ walk_step(const rk__hnsw *graph, const rk__space *space, bool alone, rk__hnsw_sc
           rk__block_walk *w)
 {
     const uint8_t *block = graph->blocks.data + (size_t)w->node * graph->blocks.stride;
-    float key = own_key(&w->query, block, graph->codes.n);
+    float key = rk__hop_key(&w->query, block, graph->codes.n);
+    uint32_t place = 0;
 
-    if (!w->filter || rk__hnsw_passes(graph, space->rows, w->filter, w->node)) {
-        uint32_t place = 0;
-        (void)rk__pool_insert(&s->results, key, w->node, &place);
-    }
-    uint32_t lowest = scan_block(graph, &w->query, block, key, space->rows, w->filter, s);
+    (void)rk__pool_insert(&s->results, key, w->node, &place);
+    uint32_t lowest = scan_block(graph, &w->query, block, key, space->rows, s);
     w->at = RK_MIN(w->at, lowest);
-    w->node = take_next(&graph->blocks, s, w->pops, alone, &w->at);
+    w->node = rk__hop_next(&graph->blocks, s, w->pops, alone, &w->at);
 }
 
 static void
 walk_end(const rk__hnsw *graph, rk__hnsw_scratch *s, rk__block_walk *w)
 {
-    score_rest(graph, &w->query, w->filter ? &s->passing : &s->pool, s);
+    rk__hop_score_rest(graph, &w->query, &s->pool, s);
     rk__clear_visited(s);
 }
 
 void
-rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
-                     const rk_bitset *filter, uint32_t pops, rk__hnsw_scratch *s)
+rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry, uint32_t pops,
+                     rk__hnsw_scratch *s)
 {
-    rk__block_walk w = {.filter = filter, .pops = pops};
+    rk__block_walk w = {.pops = pops};
 
     walk_start(graph, space, entry, true, s, &w);
     while (w.node != RK__NO_ROW) {

@@ -108,30 +108,39 @@ rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall
     return 6000 + 15.0 * lists->space.dim + 10000 * far + 1.3 * counted;
 }
 
-bool
-rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
-                  float *recall)
+double
+rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
+                     float *recall)
 {
     const rk__hnsw *graph = index->impl;
     double share = (double)options->filter_count / (double)index->space.rows;
-    uint32_t ef = rk__hnsw_ef(graph, options, k);
     bool named = rk__param_int(options->params, "ef", 0, 0, INT32_MAX) > 0;
 
     if (!graph->lists || graph->curve.n == 0 ||
         options->filter_count * (index->space.row_bytes + 64) <= EXACT_BYTES ||
         (!options->filter && (named || options->range))) {
-        return false;
+        return (double)INFINITY;
     }
-    *recall = named ? rk__hnsw_recall_of(&graph->curve, k, ef)
+    *recall = named ? -1
                     : (float)rk__param_float(options->params, "target_recall",
                                              graph->automatic ? RK__RECALL_AUTO : -1, 0, 1);
-    if (*recall < 0) { /* nothing was said: what the default of ef gives */
+    if (*recall < 0) { /* nothing was said: what ef, or its default, gives */
         if (!options->filter) {
-            return false;
+            return (double)INFINITY;
         }
-        *recall = rk__hnsw_recall_of(&graph->curve, k, ef);
+        *recall = rk__hnsw_recall_of(&graph->curve, k, rk__hnsw_ef(graph, options, k));
     }
     double lists = rk__hnsw_lists_ns(graph->lists, graph->curve.lists_ns, (double)*recall);
-    double walk = rk__hnsw_walk_ns(index->space.dim, (double)ef) / sqrt(share);
-    return (options->filter ? FILTERED * pow(share, -DEARER) : 1) * lists < walk;
+    return (options->filter ? FILTERED * pow(share, -DEARER) : 1) * lists;
+}
+
+bool
+rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
+                  float *recall)
+{
+    double share = (double)options->filter_count / (double)index->space.rows;
+    double ef = rk__hnsw_ef(index->impl, options, k);
+
+    return rk__hnsw_by_lists_ns(index, options, k, recall) <
+           rk__hnsw_walk_ns(index->space.dim, ef) / sqrt(share);
 }

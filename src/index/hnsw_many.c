@@ -53,8 +53,6 @@ start_walk(const batch *b, lane *l)
 
     l->s->pool.cap = b->plan.width;
     l->s->results.cap = b->plan.results;
-    l->s->passing.cap = b->plan.passing;
-    l->walk.filter = b->options->filter;
     l->walk.pops = b->plan.width;
     rk__block_walk_start(graph, &b->index->space, entry, l->s, &l->walk);
     l->stage = WALKS;
@@ -166,8 +164,7 @@ rk__hnsw_search_many(const rk_index *index, const rk__query *queries, size_t n,
     if (rk__hnsw_plan_walk(index, options, options->k, &b.plan)) {
         for (; taken < RK_MIN(n, (size_t)LANES); taken++) {
             lane *l = &lanes[taken];
-            l->s =
-                rk__hnsw_scratch_take(graph, &index->space, RK_MAX(b.plan.width, b.plan.passing));
+            l->s = rk__hnsw_scratch_take(graph, &index->space, b.plan.width);
             if (!l->s) {
                 break; /* fewer lanes do as well, none is an answer of rk__hnsw_search() */
             }

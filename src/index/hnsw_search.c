@@ -3,21 +3,21 @@
  * Searching the graph: choice of the way, the walk, and exact scores for what it found.
  *
  * Three ways. The graph is walked with ef candidates, over blocks with a quarter more, which makes
- * up for their estimates; under a filter masked nodes are walked through but not collected (over
- * blocks, passing neighbours of all nodes on the way are), and the walk keeps ef / sqrt(share)
- * candidates, share being that of the rows that pass: enough to hold recall, measured. When few
- * rows pass, their codes are scanned and the best scored exactly. When very few pass, or there are
- * no codes, or the walk found fewer than k although k pass, the vectors of the passing rows are
- * scanned: exact. The costs of walk and scan are compared in rows touched. Where hardly any of the
- * nearest nodes pass, though many rows do, the walk went where the filter lets nothing through: the
- * clusters answer, or a wider walk, in the end a scan.
+ * up for their estimates. Under a filter hnsw_filter.c walks as far as the rows around the query
+ * ask for, or finds that the clusters beside the graph or a scan are the way. A graph without
+ * blocks is walked through masked nodes with ef / sqrt(share) candidates, share being that of the
+ * rows that pass: enough to hold recall, measured. When few rows pass, their codes are scanned and
+ * the best scored exactly. When very few pass, or there are no codes, or the walk found fewer than
+ * k although k pass, the vectors of the passing rows are scanned: exact. The costs of walk and scan
+ * are compared in rows touched. Where hardly any of the nearest nodes pass, though many rows do,
+ * the walk went where the filter lets nothing through: a wider walk follows, in the end a scan.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
  * radius or k rows qualify, and scans the vectors when the walk would touch a good part of the
  * rows. Scores are always those of the vectors, never of codes.
  */
 #include "index/cluster.h"
-#include "index/hnsw.h"
+#include "index/hnsw_filter.h"
 
 #define EF_DEFAULT 96u /* real text embeddings need about this much for a recall of 0.95 */
 #define RANGE_EF   512u
@@ -31,10 +31,10 @@
 #define SPARE_PLACES                                                                               \
     6u /* a node may be among the candidates of a block walk more than once: so many more than k   \
         */
-#define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
-#define RANGE_TRIES    8u
 #define APART_EXPECTED 8.0 /* passing nodes of a walk; nothing is concluded from fewer */
 #define APART_SHARE    0.4 /* of those expected */
+#define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
+#define RANGE_TRIES    8u
 
 uint32_t
 rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
@@ -144,25 +144,38 @@ rk__hnsw_to_score(const rk__hnsw *graph, uint32_t k, uint32_t n)
     return (uint32_t)RK_MIN(want, (uint64_t)n);
 }
 
+uint32_t
+rk__hnsw_ground_entry(const rk__hnsw *graph, const rk__walker *walker, rk__hnsw_scratch *s)
+{
+    uint32_t node = 0;
+
+    if (graph->n_upper == 0) {
+        return graph->entry;
+    }
+    for (uint32_t l = graph->n_levels; l > 0; l--) {
+        node = rk__hnsw_descend(walker, &graph->levels[l], node, s);
+    }
+    return graph->levels[1].node_rows[node];
+}
+
 static void
 walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, uint32_t pool_cap,
      uint32_t results_cap, uint32_t passing_cap, rk__hnsw_scratch *s)
 {
-    uint32_t entry = graph->entry;
+    uint32_t entry = rk__hnsw_ground_entry(graph, walker, s);
 
-    if (graph->n_upper > 0) {
-        uint32_t node = 0;
-        for (uint32_t l = graph->n_levels; l > 0; l--) {
-            node = rk__hnsw_descend(walker, &graph->levels[l], node, s);
-        }
-        entry = graph->levels[1].node_rows[node];
-    }
     s->pool.cap = pool_cap;
     s->results.cap = results_cap;
-    if (graph->blocks.data) {
-        s->pool.cap = pool_cap;
+    if (graph->blocks.data && filter) {
         s->passing.cap = passing_cap;
-        rk__hnsw_walk_blocks(graph, walker->space, entry, filter, pool_cap, s);
+        rk__filter_walk w = {.graph = graph, .space = walker->space, .filter = filter, .s = s};
+        rk__filter_walk_start(&w, entry);
+        rk__filter_walk_on(&w, pool_cap);
+        rk__filter_walk_end(&w);
+        return;
+    }
+    if (graph->blocks.data) {
+        rk__hnsw_walk_blocks(graph, walker->space, entry, pool_cap, s);
         return;
     }
     rk__hnsw_walk(graph, walker, &graph->levels[0], &entry, 1, filter, s);
@@ -265,30 +278,23 @@ scan_codes(const rk_index *index, const rk__query *query, const rk_search_option
     return RK_OK;
 }
 
-/* Whether a walk under a filter that met few passing rows leaves them to the clusters: they lie
- * apart from the query, and those it met are hardly the nearest. */
-static bool
-leaves_to_lists(const rk__hnsw *graph, const rk_search_options *options)
-{
-    return options->filter && graph->lists && graph->blocks.data && graph->curve.n > 0 &&
-           !options->range;
-}
-
 /* Whether fewer of the nearest nodes that a walk found pass than would if the filter had nothing to
  * do with the query: the nearest that pass lie farther out than the walk went. */
 static bool
 lies_apart(const rk_index *index, const rk_search_options *options, const rk__hnsw_scratch *s)
 {
+    const rk__hnsw *graph = index->impl;
+    const rk__pool *nearest = graph->blocks.data ? &s->popped : &s->pool;
     double share = (double)options->filter_count / (double)index->space.rows;
-    double expected = share * s->pool.n;
+    double expected = share * nearest->n;
     uint32_t passing = 0;
 
     if (!options->filter || expected < APART_EXPECTED) {
         return false;
     }
-    for (uint32_t i = 0; i < s->pool.n; i++) {
-        passing += rk__hnsw_passes(index->impl, index->space.rows, options->filter,
-                                   s->pool.items[i].node & ~RK__HNSW_EXPANDED);
+    for (uint32_t i = 0; i < nearest->n; i++) {
+        passing += rk__hnsw_passes(graph, index->space.rows, options->filter,
+                                   nearest->items[i].node & ~RK__HNSW_EXPANDED);
     }
     return passing < APART_SHARE * expected;
 }
@@ -320,7 +326,6 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
         *done = search_range(index, query, options, &walker, width, s, heap);
     } else {
         *done = search_near(index, query, options, &walker, width, ef, s, heap) &&
-                !(leaves_to_lists(graph, options) && s->passing.n < s->passing.cap) &&
                 !lies_apart(index, options, s);
     }
     rk__hnsw_scratch_give(graph, s);
@@ -342,16 +347,14 @@ rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint
     const rk__hnsw *graph = index->impl;
     size_t rows = index->space.rows;
     uint64_t ef = first_ef(graph, options, k);
-    uint64_t width = walk_width(rows, options->filter_count, ef);
     float recall = 0;
 
     if (!graph->blocks.data || options->range || options->filter ||
         rk__hnsw_by_lists(index, options, k, &recall)) {
         return false;
     }
-    plan->width = (uint32_t)width;
-    plan->passing = (uint32_t)RK_MIN(ef, (uint64_t)rows);
-    plan->results = rk__hnsw_to_score(graph, k, plan->passing);
+    plan->width = (uint32_t)RK_MIN(ef, (uint64_t)rows);
+    plan->results = rk__hnsw_to_score(graph, k, plan->width);
     return true;
 }
 
@@ -379,11 +382,20 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     bool done = false;
     float recall = -1;
 
-    if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
+    if (options->filter && graph->blocks.data && !options->range) {
+        double lists_ns = rk__hnsw_by_lists_ns(index, options, heap->cap, &recall);
+        double scan_ns = rk__hnsw_scan_ns(index, options);
+        double most_ns = RK_MIN(lists_ns, scan_ns);
+        if (rk__hnsw_walk_ns(index->space.dim, (double)ef / 1.25) < most_ns) {
+            RK_RET(rk__hnsw_search_filtered(index, query, options,
+                                            (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
+                                            &done, err));
+        }
+        if (!done && lists_ns <= scan_ns) {
+            return search_lists(index, query, options, recall, heap, err);
+        }
+    } else if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
         return search_lists(index, query, options, recall, heap, err);
-    }
-    if (leaves_to_lists(graph, options) && recall >= 0) {
-        tries_max = 1;
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
@@ -394,9 +406,6 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         }
         RK_RET(search_once(index, query, options, (uint32_t)RK_MIN(ef, (uint64_t)rows),
                            (uint32_t)width, heap, &done, err));
-    }
-    if (!done && leaves_to_lists(graph, options) && recall >= 0) {
-        return search_lists(index, query, options, recall, heap, err);
     }
     if (!done) {
         scan(index, query, options, heap);

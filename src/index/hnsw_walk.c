@@ -30,6 +30,10 @@ scratch_free(rk__hnsw_scratch *s)
     rk_free(s->pool.items);
     rk_free(s->results.items);
     rk_free(s->passing.items);
+    rk_free(s->popped.items);
+    rk_free(s->waiting);
+    rk_free(s->known);
+    rk_free(s->known_origin);
     rk_free(s->spare.items);
     rk_free(s->nodes);
     rk_free(s->rows_of);
@@ -66,8 +70,11 @@ scratch_new(const rk__hnsw *graph, const rk__space *space)
     s->rotated = rk_alloc_aligned(64, code_n * sizeof(*s->rotated));
     s->lut = rk_alloc_aligned(64, rk__bits_groups((uint32_t)code_n) * 16);
     s->code = rk_alloc_aligned(64, code_n);
+    s->known = rk_alloc(RK__KNOWN * sizeof(*s->known));
+    s->known_origin = rk_alloc(RK__KNOWN);
     if (!s->visited || !s->touched || !s->nodes || !s->rows_of || !s->keys || !s->spare.items ||
-        !s->query || !s->other || !s->f32 || !s->rotated || !s->lut || !s->code) {
+        !s->query || !s->other || !s->f32 || !s->rotated || !s->lut || !s->code || !s->known ||
+        !s->known_origin) {
         scratch_free(s);
         return NULL;
     }
@@ -95,7 +102,12 @@ rk__hnsw_scratch_take(rk__hnsw *graph, const rk__space *space, uint32_t cands)
         s->results.items = results ? results : s->results.items;
         rk__cand *passing = rk_realloc(s->passing.items, ((size_t)cands + 1) * sizeof(*passing));
         s->passing.items = passing ? passing : s->passing.items;
-        if (!pool || !results || !passing) {
+        rk__cand *popped = rk_realloc(s->popped.items, ((size_t)cands + 1) * sizeof(*popped));
+        s->popped.items = popped ? popped : s->popped.items;
+        rk__waiting *waiting =
+            rk_realloc(s->waiting, ((size_t)cands + RK__WAITING_MORE) * sizeof(*waiting));
+        s->waiting = waiting ? waiting : s->waiting;
+        if (!pool || !results || !passing || !popped || !waiting) {
             scratch_free(s);
             return NULL;
         }
