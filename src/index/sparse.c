@@ -57,6 +57,7 @@ sparse_build(rk_index *index, const rk_build_options *options, rk_err *err)
     s->n_terms = terms.n;
     RK_ERR(s->plain ? rk__sparse_build_plain(index, s, &terms, options, err)
                     : rk__sparse_build_blocks(index, s, &terms, options, err));
+    RK_ERR(s->plain ? RK_OK : rk__sparse_directory(index, s, err));
     if (options->rows_done) {
         *options->rows_done = index->vectors.rows;
     }
@@ -227,8 +228,9 @@ open_prints(rk__sparse *s, const rk__sections *sections, rk_err *err)
 }
 
 static rk_code
-open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *err)
+open_blocks(rk_index *index, rk__sparse *s, const rk__sections *sections, rk_err *err)
 {
+    size_t rows = index->vectors.rows;
     const void *at[4] = {NULL};
     uint64_t bytes = 0;
 
@@ -267,6 +269,7 @@ open_blocks(rk__sparse *s, const rk__sections *sections, size_t rows, rk_err *er
     s->order = at[2];
     s->places = at[3];
     RK_RET(open_fine(s, sections, err));
+    RK_RET(rk__sparse_directory(index, s, err));
     return open_prints(s, sections, err);
 }
 
@@ -283,8 +286,7 @@ sparse_open(rk_index *index, const rk__sections *sections, rk_err *err)
     for (uint32_t i = 0; i < sections->n; i++) {
         plain = plain && sections->items[i].id != SECTION_TERMS;
     }
-    return plain ? open_plain(s, sections, err)
-                 : open_blocks(s, sections, index->vectors.rows, err);
+    return plain ? open_plain(s, sections, err) : open_blocks(index, s, sections, err);
 }
 
 static void

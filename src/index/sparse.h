@@ -45,7 +45,7 @@
 #define RK__SPARSE_PATCH   64u   /* quarters of a patch */
 #define RK__SPARSE_PRINT   3u    /* bytes of a value in a print */
 #define RK__SPARSE_PAGE    512u  /* bytes of a page of tables */
-#define RK__SPARSE_ARRAYS  13u
+#define RK__SPARSE_ARRAYS  14u
 
 /* Asks for a line of memory. Into the second cache: the first one can wait for fewer lines at a
  * time than a search asks for. */
@@ -105,6 +105,9 @@ typedef struct rk__sparse {
     uint64_t record_bytes;
     size_t n_blocks;
     size_t n_groups;
+    const uint32_t *starts; /* directory of the terms by index, see rk__sparse_directory() */
+    size_t n_starts;
+    unsigned shift;
     const rk__sparse_fine *fines; /* n_terms and one that ends the last */
     const uint8_t *streams;       /* stream_bytes, then RK__SPARSE_PAD; 8-byte aligned */
     const uint32_t *rare_places;
@@ -167,8 +170,9 @@ rk__sparse_pair(const rk_vectors *v, uint64_t at)
 /* The place of |index| among |n| ascending numbers that are |stride| bytes apart; SIZE_MAX when it
  * is not there. */
 size_t rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index);
-/* Where it would be if the numbers were spread evenly, less than n or 0. */
-size_t rk__sparse_guess(const void *first, size_t stride, size_t n, uint32_t index);
+/* The first term of every some indexes, found by their upper bits; made when an index is built or
+ * opened. */
+RK_MUST_CHECK rk_code rk__sparse_directory(rk_index *index, rk__sparse *s, rk_err *err);
 
 /* ---- build ---- */
 

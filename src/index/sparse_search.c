@@ -34,7 +34,7 @@
 #define DIRECT_ROWS 256u  /* so few, and more where bounds are many: scored one by one */
 #define DIRECT_PART 20u   /* patches and terms in their place */
 #define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
-#define TERMS_AHEAD 2u
+#define TERMS_AHEAD 4u
 #define NODES_AHEAD 3u /* of such a group */
 #define DEPTH       4u /* blocks whose first records are on their way */
 #define AHEAD       8u /* rows asked for before they are scored */

@@ -168,35 +168,10 @@ number_at(const void *first, size_t stride, size_t at)
     return rk_get_u32le((const uint8_t *)first + at * stride);
 }
 
-size_t
-rk__sparse_guess(const void *first, size_t stride, size_t n, uint32_t index)
+/* Looks at |at| first, then further and further around it; the number is in [low, high). */
+static size_t
+find_around(const void *first, size_t stride, size_t low, size_t high, size_t at, uint32_t index)
 {
-    uint64_t least = n > 0 ? number_at(first, stride, 0) : 0;
-    uint64_t most = n > 0 ? number_at(first, stride, n - 1) : 0;
-
-    if (index < least || index > most || most < least) { /* images are not trusted */
-        return 0;
-    }
-    return (size_t)((index - least) * (uint64_t)(n - 1) / (most - least + 1));
-}
-
-/* Indexes are often those of a vocabulary of which nearly all occur: look where the index would
- * stand then, and around there. */
-size_t
-rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
-{
-    size_t low = 0;
-    size_t high = n; /* it is in [low, high) */
-
-    if (n == 0) {
-        return SIZE_MAX;
-    }
-    uint64_t least = number_at(first, stride, 0);
-    uint64_t most = number_at(first, stride, n - 1);
-    if (index < least || index > most) {
-        return SIZE_MAX;
-    }
-    size_t at = rk__sparse_guess(first, stride, n, index);
     for (size_t step = 1; low < high; step *= 2) {
         uint32_t found = number_at(first, stride, at);
         if (found == index) {
@@ -212,6 +187,76 @@ rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
     }
     return SIZE_MAX;
 }
+
+/* Indexes are often those of a vocabulary of which nearly all occur: look where the index would
+ * stand then, and around there. */
+size_t
+rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
+{
+    uint64_t least = n > 0 ? number_at(first, stride, 0) : 0;
+    uint64_t most = n > 0 ? number_at(first, stride, n - 1) : 0;
+
+    if (n == 0 || index < least || index > most) {
+        return SIZE_MAX;
+    }
+    return find_around(first, stride, 0, n,
+                       (size_t)((index - least) * (uint64_t)(n - 1) / (most - least + 1)), index);
+}
+
+/* ---- the directory ---- */
+
+#define PART_TERMS 16u /* of a part of the directory, were indexes spread evenly */
+
+static inline size_t
+part_of(const rk__sparse *s, uint32_t index)
+{
+    return (index - s->terms[0].index) >> s->shift;
+}
+
+rk_code
+rk__sparse_directory(rk_index *index, rk__sparse *s, rk_err *err)
+{
+    size_t n = s->n_terms;
+    size_t part = 0;
+
+    if (n == 0 || s->terms[n - 1].index < s->terms[0].index) { /* images are not trusted */
+        return RK_OK;
+    }
+    while (part_of(s, s->terms[n - 1].index) > n / PART_TERMS) {
+        s->shift++;
+    }
+    size_t parts = part_of(s, s->terms[n - 1].index) + 1;
+    RK_RET(rk__sparse_take(index, s, 13, (parts + 1) * sizeof(uint32_t), err));
+    uint32_t *starts = s->owned[13];
+    for (size_t i = 0; i < n; i++) {
+        for (; part < parts && part <= part_of(s, s->terms[i].index); part++) {
+            starts[part] = (uint32_t)i;
+        }
+    }
+    for (; part <= parts; part++) {
+        starts[part] = (uint32_t)n;
+    }
+    s->starts = starts;
+    s->n_starts = parts;
+    return RK_OK;
+}
+
+/* Where the term of |index| would be and among which terms it is; false when there is none. */
+static bool
+guess(const rk__sparse *s, uint32_t index, size_t *low, size_t *high, size_t *at)
+{
+    if (s->n_starts == 0 || index < s->terms[0].index || part_of(s, index) >= s->n_starts) {
+        return false;
+    }
+    size_t part = part_of(s, index);
+    uint64_t offset = (index - s->terms[0].index) & ((UINT64_C(1) << s->shift) - 1);
+    *low = s->starts[part];
+    *high = s->starts[part + 1];
+    *at = *low + (size_t)(offset * (*high - *low) >> s->shift);
+    return *low < *high;
+}
+
+/* ---- a query ---- */
 
 #define SORT_FEW 128u /* terms that are put in order by insertion */
 
@@ -240,12 +285,21 @@ rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms", query->n);
     }
     for (size_t i = 0; i < query->n; i++) {
-        __builtin_prefetch(&s->terms[rk__sparse_guess(&s->terms->index, sizeof(*s->terms),
-                                                      s->n_terms, query->pairs[i].index)]);
+        size_t low = 0;
+        size_t high = 0;
+        size_t at = 0;
+        if (guess(s, query->pairs[i].index, &low, &high, &at)) {
+            __builtin_prefetch(&s->terms[at]);
+        }
     }
     for (size_t i = 0; i < query->n; i++) {
-        size_t t =
-            rk__sparse_find(&s->terms->index, sizeof(*s->terms), s->n_terms, query->pairs[i].index);
+        size_t low = 0;
+        size_t high = 0;
+        size_t around = 0;
+        uint32_t index = query->pairs[i].index;
+        size_t t = guess(s, index, &low, &high, &around)
+                       ? find_around(&s->terms->index, sizeof(*s->terms), low, high, around, index)
+                       : SIZE_MAX;
         if (t == SIZE_MAX || !(query->pairs[i].value > 0)) {
             continue;
         }
