@@ -153,9 +153,9 @@ struct rk__hnsw_scratch {
     rk__pool results; /* passing nodes of a filtered walk; blocks: all scored by their own codes */
     rk__pool passing; /* blocks: estimates of passing nodes */
     rk__pool popped;  /* walk under a filter: by estimate; the top bit says that one passes */
-    rk__waiting *waiting;    /* the same: candidates */
-    uint32_t *known;         /* the same: RK__KNOWN nodes, by their number, and */
-    uint8_t *known_origin;   /* from where they were reached */
+    rk__waiting *waiting;  /* the same: candidates */
+    uint32_t *known;       /* the same: RK__KNOWN nodes, by their number, and */
+    uint8_t *known_origin; /* from where they were reached */
     uint32_t items_cap;
     rk__pool spare;  /* build: sorted neighbours while a list is pruned */
     uint32_t *nodes; /* one list of links */
@@ -345,9 +345,9 @@ RK_MUST_CHECK rk_code rk__hnsw_make_blocks(rk_index *index, const rk_build_optio
 /* Points codes and ground links into the blocks. */
 void rk__hnsw_use_blocks(rk__hnsw *graph, uint8_t *data, size_t rows);
 /*
- * rk__hnsw_walk() over blocks from one row, with the query that the scratch holds, without a filter.
- * Candidates are estimates: the nearest |pops| of the pool are popped. Then those that are left are
- * scored by their codes too. Fills scratch->results, whose cap is set.
+ * rk__hnsw_walk() over blocks from one row, with the query that the scratch holds, without a
+ * filter. Candidates are estimates: the nearest |pops| of the pool are popped. Then those that are
+ * left are scored by their codes too. Fills scratch->results, whose cap is set.
  */
 void rk__hnsw_walk_blocks(const rk__hnsw *graph, const rk__space *space, uint32_t entry,
                           uint32_t pops, rk__hnsw_scratch *s);
@@ -390,8 +390,8 @@ RK_MUST_CHECK rk_code rk__hnsw_finish(rk_index *index, const rk_build_options *o
 /* The row of the ground from which a walk starts. */
 uint32_t rk__hnsw_ground_entry(const rk__hnsw *graph, const rk__walker *walker,
                                rk__hnsw_scratch *scratch);
-/* Nanoseconds, about, that a search takes by the clusters, and the recall to ask them for; INFINITY:
- * they are not there, or nothing is known of them. */
+/* Nanoseconds, about, that a search takes by the clusters, and the recall to ask them for;
+ * INFINITY: they are not there, or nothing is known of them. */
 double rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
                             float *recall);
 /* Whether a search without a filter goes by the clusters, and then with which recall. */
