@@ -42,6 +42,7 @@
 #define FEW         128u /* are put in order by insertion */
 #define FIRST_TERMS 8u   /* read of a block before the others */
 #define FINE_SHARE  0.55 /* of the rows: so few that pass are found by fine bounds */
+#define FINE_SMALL  0.4  /* the same of fewer than 65,536 rows, where blocks are near */
 #define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
 
 typedef struct term {
@@ -639,7 +640,8 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
         rk__sparse_search_rows(search);
         return RK_OK;
     }
-    if (options->filter && (double)options->filter_count < FINE_SHARE * (double)rows) {
+    double share = rows < 65536 ? FINE_SMALL : FINE_SHARE;
+    if (options->filter && (double)options->filter_count < share * (double)rows) {
         bool done = false;
         RK_RET(rk__sparse_search_fine(search, &done, err));
         if (done) {
@@ -655,6 +657,15 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
     return walk_groups(&w, err);
 }
 
+/* The first lines of a row: the CPU goes on by itself. */
+static inline void
+ask_for_head(const rk_vectors *v, uint32_t row)
+{
+    size_t len = v->offsets[row + 1] - v->offsets[row];
+
+    rk__fetch((const char *)v->data + v->offsets[row], RK_MIN(len, (size_t)192));
+}
+
 void
 rk__sparse_search_rows(rk__sparse_search *search)
 {
@@ -668,15 +679,15 @@ rk__sparse_search_rows(rk__sparse_search *search)
         size_t n = 0;
         for (; n < BATCH && row < v->rows; n++) {
             batch[n] = (uint32_t)row;
-            RK__SPARSE_ASK(&v->offsets[row]);
+            __builtin_prefetch(&v->offsets[row]);
             row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
         }
         for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-            rk__sparse_ask_for_row(v, batch[i]);
+            ask_for_head(v, batch[i]);
         }
         for (size_t i = 0; i < n; i++) {
             if (i + AHEAD < n) {
-                rk__sparse_ask_for_row(v, batch[i + AHEAD]);
+                ask_for_head(v, batch[i + AHEAD]);
             }
             rk__sparse_offer(search, rk__sparse_score_row(search, batch[i]), batch[i]);
         }
