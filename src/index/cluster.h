@@ -49,12 +49,26 @@ typedef struct rk__cluster_point {
     float tail;    /* |v|^2 - |z|^2; 0 for IP */
 } rk__cluster_point;
 
+#define RK__CLUSTER_SHARES 3u
+
+/* How far a list lies out, in the two ways of cluster_reach.c. */
+typedef struct rk__cluster_out {
+    float near;
+    float apart;
+} rk__cluster_out;
+
+/* How far lists are worth a visit under filters that many or few pass. */
+typedef struct rk__cluster_knots {
+    rk__cluster_out reach[RK__CLUSTER_SHARES];
+} rk__cluster_knots;
+
 /* What a search saw on its way, for the measuring of efforts. */
 typedef struct rk__cluster_trace {
-    uint32_t n;     /* lists probed */
-    float *beta;    /* per list probed, in order: the least beta that gets there */
-    float *cost;    /* the same: nanoseconds, about, up to its end */
-    float *reached; /* per list: the beta that gets there; INFINITY: not probed */
+    uint32_t n;             /* lists probed */
+    float *beta;            /* per list probed, in order: the least beta that gets there */
+    float *cost;            /* the same: nanoseconds, about, up to its end */
+    float *reached;         /* per list: the beta that gets there; INFINITY: not probed */
+    rk__cluster_out *reach; /* under a filter, per list: the reach that gets there; or NULL */
 } rk__cluster_trace;
 
 /* How hard a search tries. */
@@ -64,7 +78,8 @@ typedef struct rk__cluster_effort {
     uint32_t first; /* lists looked up at first */
     uint32_t probes;          /* lists at most, unless too few rows pass */
     uint32_t least;           /* under a filter: lists with a passing row at least */
-    float recall;             /* wanted; under a filter */
+    rk__cluster_knots reach;  /* under a filter, and */
+    float recall;             /* wanted */
     rk__cluster_trace *trace; /* NULL: none */
 } rk__cluster_effort;
 
@@ -91,6 +106,12 @@ typedef struct rk__cluster_head {
     float slack;  /* error of a record's distance, as a share of the unit */
     rk__cluster_level levels[RK__CLUSTER_LEVELS];
 } rk__cluster_head;
+/* Section of its own, as it lies: reaches under filters that few or many pass. */
+typedef struct rk__cluster_reaches {
+    rk__cluster_knots levels[RK__CLUSTER_LEVELS]; /* at the recalls of the head */
+} rk__cluster_reaches;
+_Static_assert(sizeof(rk__cluster_reaches) == 8 * RK__CLUSTER_SHARES * RK__CLUSTER_LEVELS,
+               "as on disk");
 _Static_assert(sizeof(rk__cluster_head) == 48 + 16 * RK__CLUSTER_LEVELS, "as on disk");
 
 #define RK__CLUSTER_AXES    1u
@@ -118,6 +139,7 @@ typedef enum rk__cluster_part {
 
 struct rk__cluster {
     rk__cluster_head info;
+    rk__cluster_reaches reaches;
     rk__cluster_space space;
     size_t block_bytes; /* codes, 32 add, 32 mul */
     size_t rows;        /* of the index */
@@ -263,6 +285,11 @@ RK_MUST_CHECK rk_code rk__cluster_make(rk_index *index, rk__cluster **out, bool 
 void rk__cluster_delete(rk__cluster *cluster); /* NULL: nothing */
 RK_MUST_CHECK rk_code rk__cluster_tune(const rk_index *index, rk__cluster *cluster,
                                        const rk_build_options *options, rk_err *err);
+/* Reaches that end no search; those that were measured. */
+void rk__cluster_reach_none(rk__cluster *cluster);
+RK_MUST_CHECK rk_code rk__cluster_reach_tune(const rk_index *index, rk__cluster *cluster,
+                                             const rk_build_options *options, rk_err *err);
+rk__cluster_knots rk__cluster_reach_of(const rk__cluster *cluster, float recall);
 /* The effort for a wanted recall. */
 rk__cluster_effort rk__cluster_effort_of(const rk__cluster *cluster, float recall);
 /* Points the fields at the parts and derives sizes. */

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The image of a cluster index: section 30 is rk__cluster_head as it lies, sections 31 to 43 the
- * parts in the order of rk__cluster_part, each a flat array. What opening checks is all that a
- * search relies on without looking: sizes, and that both arrays of firsts rise. Row numbers and
- * places are compared where they are used.
+ * parts in the order of rk__cluster_part, each a flat array, 44 the reaches. What opening checks is
+ * all that a search relies on without looking: sizes, and that both arrays of firsts rise. Row
+ * numbers and places are compared where they are used.
  */
 #include "index/cluster.h"
 
 #define SECTION_HEAD  30u
 #define SECTION_PARTS 31u
+#define SECTION_REACH 44u /* an image without it is of an earlier build: built again */
 #define NLIST_MAX     65536u
 
 static size_t
@@ -85,6 +86,7 @@ rk__cluster_add_sections(const rk__cluster *cluster, rk__sections *out)
             rk__sections_add(out, SECTION_PARTS + i, part_at(cluster, i), cluster->bytes[i]);
         }
     }
+    rk__sections_add(out, SECTION_REACH, &cluster->reaches, sizeof(cluster->reaches));
 }
 
 static void
@@ -148,6 +150,8 @@ rk__cluster_read(rk_index *index, rk__cluster **out, const rk__sections *section
             err, RK_ECORRUPT, "cluster image: %u lists, %u of %u components, codes of %u bits",
             cluster->info.nlist, cluster->info.reduced, space->dim, cluster->info.padded);
     }
+    RK_RET(rk__sections_get(sections, SECTION_REACH, sizeof(cluster->reaches), &head, NULL, err));
+    memcpy(&cluster->reaches, head, sizeof(cluster->reaches));
     cluster->rows = space->rows;
     cluster->space = (rk__cluster_space){.dim = space->dim,
                                          .n = (uint32_t)up(space->dim, 32),

@@ -26,6 +26,24 @@ drop_kept(rk__cluster_search_state *s)
     s->n_kept = n;
 }
 
+/* The k best so far, each with the key of its list in place of its number, and the sum of these. */
+static inline void
+push_near(rk__cluster_search_state *s, float dist, float key)
+{
+    uint32_t bits;
+    float dropped = 0;
+
+    if (rk__heap_full(&s->near)) {
+        if (!(dist < s->near.items[0].key)) {
+            return;
+        }
+        memcpy(&dropped, &s->near.items[0].row, sizeof(dropped));
+    }
+    memcpy(&bits, &key, sizeof(bits));
+    rk__heap_push(&s->near, dist, bits);
+    s->sum_keys += (double)key - (double)dropped;
+}
+
 /* A row with its distance by record. */
 static inline void
 accept(rk__cluster_search_state *s, float dist, float key, uint32_t at)
@@ -59,21 +77,9 @@ accept(rk__cluster_search_state *s, float dist, float key, uint32_t at)
     if (dist < s->lower + s->slack) {
         return; /* it may not qualify: it does not count */
     }
-    rk__heap_push(&s->near, dist, at);
+    push_near(s, dist, key);
     if (rk__heap_full(&s->near)) {
         s->threshold = RK_MIN(s->threshold, s->near.items[0].key);
-    }
-}
-
-static void
-learn_scored(rk__cluster_search_state *s, uint32_t at, float above, float key)
-{
-    const rk__cluster *c = s->cluster;
-    uint32_t row = c->row_of[at];
-    uint32_t l = row < c->rows ? c->list_of[row] : c->info.nlist;
-
-    if (l < c->info.nlist) {
-        rk__cluster_learn(s, l, above, key);
     }
 }
 
@@ -92,9 +98,6 @@ score_waiting(rk__cluster_search_state *s, const rk__cluster_item *items, uint32
         rk__cluster_score(&c->space, &s->coded, c->records, at, n, score);
         for (uint32_t i = 0; i < n; i++) {
             accept(s, items[i].key + score[i], items[i].key, at[i]);
-            if (s->counted && items[i].est == -INFINITY) {
-                learn_scored(s, at[i], score[i], items[i].key);
-            }
         }
         return;
     }
@@ -108,9 +111,6 @@ score_waiting(rk__cluster_search_state *s, const rk__cluster_item *items, uint32
         float dist =
             s->index->space.metric == RK_METRIC_COSINE ? 2 + 2 * score[i] : score[i] + s->to_est;
         accept(s, dist, items[i].key, at[i]);
-        if (s->counted && items[i].est == -INFINITY) {
-            learn_scored(s, at[i], dist - items[i].key, items[i].key);
-        }
     }
 }
 
@@ -156,9 +156,9 @@ rk__cluster_flush(rk__cluster_search_state *s)
 {
     uint32_t missing = s->near.cap - s->near.n;
     uint32_t first = missing;
-    bool fetch = missing > 0 || s->counted;
+    bool fetch = missing > 0;
 
-    if (missing == 0 && s->counted && s->n_waiting >= FIRST_FROM) {
+    if (missing == 0 && s->n_waiting >= FIRST_FROM) {
         first = RK_MIN(s->near.cap, s->n_waiting / 4);
     }
     if (first > 0) { /* the nearest of them make a threshold for the rest */

@@ -14,8 +14,8 @@
  *      far away. beta and epsilon come from the wanted recall and what the build measured.
  *   5. What is within the error of a record of the k-th is scored on the vectors themselves.
  *
- * Under a filter probing goes on until k rows are found, and counts from the list of the nearest
- * row that passes; what else changes is in cluster_filter.c. If the lists cannot give k rows
+ * Under a filter probing goes on until k rows are found, and ends by another rule, see
+ * cluster_reach.c; what else changes is in cluster_filter.c. If the lists cannot give k rows
  * although k pass (rows that are not finite), the vectors are scanned.
  *
  * All memory is the request's arena.
@@ -26,7 +26,6 @@
 
 #define NEVER      RK__CLUSTER_NEVER
 #define BATCH      RK__CLUSTER_BATCH
-#define LOOK_LISTS 4u     /* visited before it is asked where the rows are that pass */
 #define THIN       0.035f /* of beta more, per e-fold that rows are farther */
 #define THIN_IP    0.25f
 #define NEAR_ROWS  16u /* so many beta was measured for, and a few more */
@@ -62,8 +61,8 @@ scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 /* ---- the whole ---- */
 
 /* How far above the nearest list one with |key| lies, as beta counts it. */
-static float
-distance_above(const rk__cluster_search_state *s, float key, float nearest)
+float
+rk__cluster_distance_above(const rk__cluster_search_state *s, float key, float nearest)
 {
     float unit =
         s->cluster->space.ip ? s->unit * s->cluster->info.radius : RK_MAX(s->threshold, 0.0f);
@@ -106,7 +105,6 @@ probe_lists(rk__cluster_search_state *s)
     const rk__cluster *c = s->cluster;
     rk__cluster_lists *lists = &s->lists;
     float nearest = INFINITY;
-    bool filtered = s->options->filter != NULL;
     uint32_t probed = 0;
     uint32_t i = 0;
 
@@ -122,11 +120,8 @@ probe_lists(rk__cluster_search_state *s)
         const rk__cluster_item *list = &lists->items[i++];
         float above = 0;
         if (s->threshold != NEVER) {
-            float from =
-                filtered ? RK_MAX(nearest, c->space.ip ? s->best_key : s->held_key) : nearest;
-            above = distance_above(s, list->key, from);
-            if (probed >= s->effort.probes ||
-                (above > s->effort.beta && (!filtered || s->held >= s->effort.least))) {
+            above = rk__cluster_distance_above(s, list->key, nearest);
+            if (probed >= s->effort.probes || above > s->effort.beta) {
                 break;
             }
         }
@@ -138,12 +133,8 @@ probe_lists(rk__cluster_search_state *s)
             }
         }
         probed++;
-        if (filtered) {
-            rk__cluster_filtered_list(s, list);
-        } else {
-            scan_list(s, list);
-        }
-        if (s->n_waiting >= (s->starts ? 3 * BATCH : BATCH) || s->threshold == NEVER) {
+        scan_list(s, list);
+        if (s->n_waiting >= BATCH || s->threshold == NEVER) {
             rk__cluster_flush(s);
         }
         if (s->effort.trace) {
@@ -151,15 +142,6 @@ probe_lists(rk__cluster_search_state *s)
         }
         if (s->no_memory) {
             return;
-        }
-        if (filtered && probed >= LOOK_LISTS && lists->given == lists->n) {
-            if (rk__cluster_is_apart(s)) {
-                rk__cluster_probe_counted(s, i);
-                return;
-            }
-            if (rk__cluster_wants_order(s)) {
-                rk__cluster_order(s);
-            }
         }
     }
     rk__cluster_flush(s);
@@ -212,6 +194,7 @@ prepare(rk__cluster_search_state *s, uint32_t k, bool *finite, rk_err *err)
     s->lists.arena = arena;
     s->share = (float)s->options->filter_count / (float)s->cluster->rows;
     s->held_key = -INFINITY;
+    s->reached = (rk__cluster_out){-INFINITY, -INFINITY};
     s->best = INFINITY;
     s->best_key = -INFINITY;
     s->near.cap = k;
@@ -219,7 +202,11 @@ prepare(rk__cluster_search_state *s, uint32_t k, bool *finite, rk_err *err)
     s->kept_cap = 2 * k + 256;
     s->kept = rk_arena_alloc(arena, (size_t)s->kept_cap * sizeof(*s->kept));
     s->waiting = rk_arena_alloc(arena, RK__CLUSTER_WAITING * sizeof(*s->waiting));
-    if (!memory || !s->near.items || !s->kept || !s->waiting) {
+    s->pending = s->options->filter
+                     ? rk_arena_alloc(arena, RK__CLUSTER_PENDING * sizeof(*s->pending))
+                     : NULL;
+    if (!memory || !s->near.items || !s->kept || !s->waiting ||
+        (s->options->filter && !s->pending)) {
         return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u results", k);
     }
     memory += (64 - (uintptr_t)memory % 64) % 64;
@@ -252,7 +239,8 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
         .index = index, .cluster = cluster, .query = query, .options = options, .effort = *effort};
     bool finite = false;
 
-    if (options->filter_count <= EXACT_ROWS || options->filter_count <= heap->cap) {
+    if ((options->filter_count <= EXACT_ROWS || options->filter_count <= heap->cap) &&
+        !effort->trace) {
         scan_vectors(index, query, options, heap);
         return RK_OK;
     }
@@ -261,8 +249,10 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
         scan_vectors(index, query, options, heap);
         return RK_OK;
     }
-    if (!options->filter || !rk__cluster_few(&s)) {
+    if (!options->filter) {
         probe_lists(&s);
+    } else if (effort->trace || !rk__cluster_few(&s)) {
+        rk__cluster_probe_filtered(&s);
     }
     if (s.no_memory || s.lists.no_memory) {
         return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u lists",
@@ -287,7 +277,6 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
 #define RECALL_DEFAULT 0.97
 #define NPROBE_DEFAULT 8
 #define EPSILON_NAMED  2.0f
-#define FILTER_MORE    0.5
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
@@ -302,9 +291,6 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
 
     if (!named && (declared || cluster->info.flags & RK__CLUSTER_AUTO)) {
-        if (options->filter && cluster->space.ip) { /* farther out, bits tell less */
-            recall += (1 - recall) * FILTER_MORE;
-        }
         return rk__cluster_effort_of(cluster, (float)recall);
     }
     nprobe = RK_MIN(nprobe, cluster->info.nlist);
@@ -313,6 +299,7 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
                                 .first = nprobe,
                                 .probes = on ? cluster->info.nlist : nprobe,
                                 .least = nprobe,
+                                .reach = rk__cluster_reach_of(cluster, RK__CLUSTER_ENOUGH),
                                 .recall = RK__CLUSTER_ENOUGH};
 }
 

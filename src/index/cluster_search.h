@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One search of clusters, private to its three files: cluster_search.c (the way of a query),
+ * One search of clusters, private to its files: cluster_search.c (the way of a query),
  * cluster_rows.c (rows that wait for their records, and what they gave), cluster_filter.c (what a
- * filter changes). Nothing here outlives a search; all memory is the request's arena.
+ * filter changes), cluster_reach.c (where probing ends under one). Nothing here outlives a search;
+ * all memory is the request's arena.
  */
 #ifndef RK_INDEX_CLUSTER_SEARCH_H
 #define RK_INDEX_CLUSTER_SEARCH_H
@@ -12,6 +13,20 @@
 #define RK__CLUSTER_WAITING 512u
 #define RK__CLUSTER_BATCH   16u
 #define RK__CLUSTER_NEVER   INFINITY
+
+#define RK__CLUSTER_PENDING 64u
+#define RK__CLUSTER_SAMPLE  256u /* rows tell which share passes near the query */
+
+/* A block of a filtered list, scanned when it has come into the cache. */
+typedef struct rk__cluster_pending {
+    uint32_t from; /* place of its first row */
+    uint32_t block;
+    uint32_t may;  /* bits of the rows that pass */
+    uint32_t rows; /* bits of those that there are */
+    uint32_t list;
+    float key;       /* of the list */
+    float of_blocks; /* of the list: all, by those in which a row passes */
+} rk__cluster_pending;
 
 typedef struct rk__cluster_search_state {
     const rk_index *index;
@@ -27,7 +42,8 @@ typedef struct rk__cluster_search_state {
     float threshold; /* k-th best so far, or the radius; NEVER while there are fewer */
     float lower;     /* range: nearer ones do not qualify; -INFINITY */
     rk__range range;
-    rk__heap near; /* k best by record */
+    rk__heap near;   /* k best by record, each with the key of its list for a number */
+    double sum_keys; /* of these */
     rk__near *kept;
     uint32_t n_kept;
     uint32_t kept_cap;
@@ -41,25 +57,30 @@ typedef struct rk__cluster_search_state {
     bool no_memory;
 
     /* under a filter */
-    float share;      /* of all rows that pass */
-    float held_key;   /* of the nearest list in which some pass */
-    uint64_t before;  /* range: rows met that are nearer */
-    uint32_t held;    /* lists visited in which some pass */
-    uint32_t empty;   /* and in which none does */
-    uint32_t tested;  /* rows tested before a scan, and */
-    uint32_t passing; /* those of them that passed */
-    bool scan_first;  /* rows are tested after a scan, not before */
+    float share;             /* of all rows that pass */
+    float held_key;          /* of the nearest list in which some pass */
+    uint64_t before;         /* range: rows met that are nearer */
+    uint32_t held;           /* lists visited in which some pass */
+    uint32_t empty;          /* and in which none does */
+    uint32_t tested;         /* rows tested before a scan, and */
+    uint32_t passing;        /* those of them that passed */
+    float rate;              /* of passing rows in the list tested last */
+    float survived;          /* rows of a block, in the last scan */
+    bool scan_first;         /* rows are tested after a scan, not before */
+    float near_rows;         /* that estimates let through, lately, and */
+    float near_passing;      /* those of them that pass */
+    bool apart;              /* the rows that pass are elsewhere */
+    rk__cluster_out reached; /* by the lists so far; traced */
 
-    /* once it is known which lists hold rows that pass */
-    bool counted;
-    bool exact;             /* all were counted, not a sample */
-    const uint32_t *starts; /* nlist + 1, into |places|; NULL: too many to put in order */
-    const uint32_t *places; /* of passing rows, by list */
-    float radius_of;        /* of a list, per unit of its spread */
-    uint32_t seen;          /* passing rows with an estimate; of what rk__cluster_learn() makes */
-    float sum;
-    float squares;
+    const uint8_t *map; /* bits of the filter by place; NULL: not made */
+    rk__cluster_pending *pending;
+    uint32_t n_pending;
 } rk__cluster_search_state;
+
+/* ---- cluster_search.c ---- */
+
+/* How far above the list of key |nearest| one with |key| lies, as beta counts it. */
+float rk__cluster_distance_above(const rk__cluster_search_state *s, float key, float nearest);
 
 /* ---- cluster_rows.c ---- */
 
@@ -93,7 +114,7 @@ void rk__cluster_finish(rk__cluster_search_state *s, rk__heap *heap);
 static inline void
 rk__cluster_wait(rk__cluster_search_state *s, float lower, float key, uint32_t at)
 {
-    if (lower == -INFINITY || (s->threshold != RK__CLUSTER_NEVER && !s->counted)) {
+    if (lower == -INFINITY || (s->threshold != RK__CLUSTER_NEVER)) {
         rk__cluster_fetch(s, at);
     }
     s->waiting[s->n_waiting++] = (rk__cluster_item){lower, key, at};
@@ -115,36 +136,16 @@ rk__cluster_margin(const rk__cluster_search_state *s, uint32_t l, float key)
 
 /* Few pass, and all of them were scored by their records. */
 bool rk__cluster_few(rk__cluster_search_state *s);
-/* Visits a list. */
-void rk__cluster_filtered_list(rk__cluster_search_state *s, const rk__cluster_item *list);
-/* After some lists: few rows pass here and in all, so they had better be put in order. */
-bool rk__cluster_wants_order(const rk__cluster_search_state *s);
-void rk__cluster_order(rk__cluster_search_state *s);
-/* After some lists: the rows that pass are elsewhere. */
-bool rk__cluster_is_apart(const rk__cluster_search_state *s);
-/* Finds out which lists hold them, and visits those: the lists of this stage from |from| on were
- * not visited, those before were. */
-void rk__cluster_probe_counted(rk__cluster_search_state *s, uint32_t from);
-/* What the distances of the rows of a list spread by, seen from the query. */
-static inline float
-rk__cluster_across(const rk__cluster_search_state *s, float radius, float key)
-{
-    return radius * (s->cluster->space.ip ? s->unit : sqrtf(RK_MAX(key, 0.0f)));
-}
+/* Probes lists under a filter. */
+void rk__cluster_probe_filtered(rk__cluster_search_state *s);
 
-/* A passing row of list |l| whose estimate is |above| the list's key. */
-static inline void
-rk__cluster_learn(rk__cluster_search_state *s, uint32_t l, float above, float key)
-{
-    float radius = s->radius_of * s->cluster->spread[l];
-    float mean = s->cluster->space.ip ? 0 : radius * radius;
-    float x = (above - mean) / rk__cluster_across(s, radius, key);
+/* ---- cluster_reach.c ---- */
 
-    if (isfinite(x)) {
-        s->seen++;
-        s->sum += x;
-        s->squares += x * x;
-    }
-}
+/* How far a list lies out; -INFINITY while there are fewer than k. */
+rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
+/* After some lists: notes when the rows that pass are elsewhere. */
+void rk__cluster_look(rk__cluster_search_state *s);
+/* Whether a list that lies |out| so far ends a filtered search. */
+bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out);
 
 #endif

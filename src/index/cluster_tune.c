@@ -53,6 +53,7 @@ rk__cluster_effort_of(const rk__cluster *cluster, float recall)
         .epsilon = from->epsilon + share * (to->epsilon - from->epsilon),
         .first = to->first,
         .probes = cluster->info.nlist,
+        .reach = rk__cluster_reach_of(cluster, recall),
         .recall = recall,
     };
 }
@@ -304,6 +305,7 @@ rk__cluster_tune(const rk_index *index, rk__cluster *cluster, const rk_build_opt
     }
     cluster->info.slack =
         SLACK_START * cluster->info.radius * (cluster->space.ip ? 1.0f : cluster->info.radius);
+    rk__cluster_reach_none(cluster);
     if (index->space.rows < 64) {
         return RK_OK;
     }
@@ -325,6 +327,7 @@ rk__cluster_tune(const rk_index *index, rk__cluster *cluster, const rk_build_opt
         goto out;
     }
     fill_table(cluster, &job);
+    code = rk__cluster_reach_tune(index, cluster, options, err);
 out:
     rk_free(job.measured);
     rk_free(job.wanted);
