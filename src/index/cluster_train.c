@@ -21,9 +21,9 @@
 #define SAMPLE_BYTES ((size_t)384 << 20)
 #define GAIN_MIN     0.998
 #define SCALED       2048u /* rows of the sample that the scale is taken from */
-#define LARGEST      2.0f  /* times the median of their largest components becomes 127 */
+#define LARGEST      3.0f  /* times the median of their largest components becomes 127 */
 #define FLAT         8.0f  /* a row whose components are all under that, in steps of the scale, */
-#define UNFIT_SHARE  50u   /* or that is cut: one in so many at most */
+#define UNFIT_SHARE  20u   /* or that is cut: one in so many at most */
 #define EXACT        16u   /* so few centres are compared as floats */
 
 static size_t
