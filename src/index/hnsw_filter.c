@@ -144,7 +144,7 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
     rk__hnsw *graph = index->impl; /* only its scratch slots change */
     double share = (double)options->filter_count / (double)index->space.rows;
     double pop_ns = rk__hnsw_walk_ns(index->space.dim, 1) - rk__hnsw_walk_ns(index->space.dim, 0);
-    double most = RK_MIN(most_ns / pop_ns, STEP * (double)pops / sqrt(share));
+    double most = RK_MIN(pops + most_ns / pop_ns, STEP * (double)pops / sqrt(share));
     uint32_t widest = (uint32_t)RK_MIN(most, 1e9);
     rk__hnsw_scratch *s =
         rk__hnsw_scratch_take(graph, &index->space, RK_MAX(widest, SEEDS_WIDTH * pops));

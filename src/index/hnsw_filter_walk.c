@@ -21,9 +21,8 @@
 #define NONE  UINT32_MAX
 #define LEAST 24u  /* candidates kept at least */
 #define LOOSE 16u  /* so many more, before the farthest are let go */
-#define AHEAD 2u   /* blocks asked for in advance */
+#define AHEAD 3u   /* blocks asked for in advance */
 #define LOW   3.0f /* buckets begin so many ranges of the first keys below the least of them */
-#define HEAP  16u  /* in bucket 0: the others begin too high */
 
 /* ---- candidates ---- */
 
@@ -91,27 +90,16 @@ bound_of(const rk__frontier *f)
     return f->top == RK__BUCKETS - 1 ? INFINITY : f->low + (float)(f->top + 1) / f->scale;
 }
 
-/* Lets the farthest go while enough are left. */
+/* Lets one of the farthest go. */
 static void
 let_go(rk__frontier *f)
 {
-    while (f->n > f->keep) {
-        uint32_t last = last_bucket(f);
-        uint32_t n = 0;
-        for (uint32_t i = f->first[last]; i != NONE && n <= f->n - f->keep; i = f->items[i].next) {
-            n++;
-        }
-        if (f->n - n < f->keep || last == 0) {
-            f->top = last;
-            return;
-        }
-        for (; n > 0; n--) {
-            uint32_t place = take(f, last);
-            f->items[place].next = f->spare;
-            f->spare = place;
-        }
-        f->top = last - 1;
-    }
+    uint32_t last = last_bucket(f);
+    uint32_t place = take(f, last);
+
+    f->items[place].next = f->spare;
+    f->spare = place;
+    f->top = last;
 }
 
 /* Buckets begin at |low|, |scale| for each unit of the key. */
@@ -456,7 +444,10 @@ fetch_next(rk__filter_walk *w, uint32_t b)
 
     for (b = next_bucket(f, b); b != NONE; b = next_bucket(f, b + 1)) {
         for (uint32_t i = f->first[b]; i != NONE; i = f->items[i].next) {
-            rk__hop_fetch(&w->graph->blocks, f->items[i].node, true);
+            if (!(f->items[i].node & RK__HNSW_EXPANDED)) {
+                rk__hop_fetch(&w->graph->blocks, f->items[i].node, true);
+                f->items[i].node |= RK__HNSW_EXPANDED;
+            }
             if (--left == 0) {
                 return;
             }
@@ -489,24 +480,25 @@ rk__filter_walk_on(rk__filter_walk *w, uint32_t target)
         }
         uint32_t node = c->node & ~RK__HNSW_EXPANDED;
         rk__cand cand = {c->key, node};
+        bool fetched = c->node != node;
         w->origin = c->origin;
         f->items[take(f, b)].next = f->spare;
         f->spare = (uint32_t)(c - f->items);
-        bool first = rk__visit(s, node);
-        bool pass = rk__hnsw_passes(graph, w->space->rows, w->filter, node);
-        cand.node |= pass ? RK__HNSW_EXPANDED : 0;
-        note_popped(popped, cand);
-        if (!first) {
-            continue; /* counts all the same: a walk without a filter has it twice, too */
+        if (!rk__visit(s, node)) {
+            continue;
         }
-        rk__hop_fetch(&graph->blocks, node, false);
+        if (!fetched) {
+            rk__hop_fetch(&graph->blocks, node, false);
+        }
         fetch_next(w, b);
         const uint8_t *block = graph->blocks.data + (size_t)node * graph->blocks.stride;
         float key = rk__hop_key(&w->query, block, graph->codes.n);
-        if (pass) {
+        if (rk__hnsw_passes(graph, w->space->rows, w->filter, node)) {
             uint32_t at = 0;
             (void)rk__pool_insert(&s->results, key, node, &at);
+            cand.node |= RK__HNSW_EXPANDED;
         }
+        note_popped(popped, cand);
         scan_block(w, block, key);
         if (f->scale == 0) {
             begin(f);

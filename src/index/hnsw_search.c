@@ -34,6 +34,8 @@
 #define APART_EXPECTED 8.0 /* passing nodes of a walk; nothing is concluded from fewer */
 #define APART_SHARE    0.4 /* of those expected */
 #define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
+#define SCAN_COST      4.0 /* of what a scan of codes takes that lie in the caches: they may not */
+#define PROBE          0.4 /* of the cost of the clusters: a walk may cost so much to look how it goes */
 #define RANGE_TRIES    8u
 
 uint32_t
@@ -386,12 +388,15 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         double lists_ns = rk__hnsw_by_lists_ns(index, options, heap->cap, &recall);
         double scan_ns = rk__hnsw_scan_ns(index, options);
         double most_ns = RK_MIN(lists_ns, scan_ns);
-        if (rk__hnsw_walk_ns(index->space.dim, (double)ef / 1.25) < most_ns) {
+        double probe_ns =
+            rk__hnsw_walk_ns(index->space.dim, rk__hnsw_ef(graph, options, heap->cap));
+        double share = (double)passing / (double)rows;
+        if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < most_ns) {
             RK_RET(rk__hnsw_search_filtered(index, query, options,
                                             (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
                                             &done, err));
         }
-        if (!done && lists_ns <= scan_ns) {
+        if (!done && lists_ns <= SCAN_COST * scan_ns) {
             return search_lists(index, query, options, recall, heap, err);
         }
     } else if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
