@@ -17,9 +17,11 @@
 #define SELECT_WORDS 32u
 #define FIRST_TIMES  2u          /* lists are looked up than without a filter */
 #define LOOK_LISTS   4u          /* visited before it is asked whether few pass here */
-#define MAP_COST     2.0f        /* nanoseconds for a passing row */
+#define MAP_COST     4.0f        /* nanoseconds for a passing row */
 #define MAP_RATE     (1.0f / 16) /* where more of those near the query pass, no map is made */
-#define MAP_NEAR     10000.0f    /* nanoseconds that it may cost near the query */
+#define MAP_NEAR     1.5f        /* as many lists as without a filter are visited near the query, */
+#define MAP_APART    7.0f        /* and so many where what passes lies apart */
+#define TEST_COST    12.0f       /* for a block */
 #define FEW_FIXED    0.5f  /* of the cost of a search without a filter: what is the same for all, */
 #define FEW_PROBING  1.5f  /* and its probing; so much may scoring all that pass cost */
 #define FETCH_BYTES  1024u /* of a block, when it waits */
@@ -114,14 +116,36 @@ rk__cluster_few(rk__cluster_search_state *s)
 
 /* ---- the filter in the order of the lists ---- */
 
-/* After some lists: few rows pass here and in all, so a map had better be made. */
+/* After some lists: few rows pass here, and in all so few that a map costs less than the tests it
+ * spares: those of as many lists as are visited without a filter, more where they are apart. */
 static bool
 wants_map(const rk__cluster_search_state *s)
 {
+    const rk__cluster *c = s->cluster;
+    float lists = (float)s->effort.first * (s->apart ? MAP_APART : MAP_NEAR);
+    float tests = lists * (float)c->info.blocks / (float)c->info.nlist * TEST_COST;
+
     return (float)s->passing < MAP_RATE * (float)s->tested &&
-           (float)s->options->filter_count * MAP_COST <= MAP_NEAR + probing_cost(s) / 2;
+           (float)s->options->filter_count * MAP_COST <= tests;
 }
 
+/* Whether |map| has a bit of the rows of a list. */
+static bool
+holds_any(const rk__cluster *c, const uint8_t *map, uint32_t list)
+{
+    uint32_t from = c->first_row[list];
+    uint32_t end = c->first_row[list + 1];
+    uint64_t any = 0;
+
+    for (; from < end; from += 56) {
+        uint64_t bits;
+        memcpy(&bits, map + from / 8, sizeof(bits));
+        any |= bits >> from % 8 & ((UINT64_C(1) << RK_MIN(end - from, 56u)) - 1);
+    }
+    return any != 0;
+}
+
+/* Bits of the filter by place; lists without one are not given any more. */
 static void
 make_map(rk__cluster_search_state *s)
 {
@@ -145,6 +169,13 @@ make_map(rk__cluster_search_state *s)
         }
     }
     s->map = (const uint8_t *)map;
+    for (uint32_t l = 0; s->lists.given < c->info.nlist && l < c->info.nlist; l++) {
+        uint32_t bit = UINT32_C(1) << l % 32;
+        if (!(s->lists.seen[l / 32] & bit) && !holds_any(c, s->map, l)) {
+            s->lists.seen[l / 32] |= bit;
+            s->lists.given++;
+        }
+    }
 }
 
 /* ---- a list ---- */
@@ -296,6 +327,11 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
     uint32_t passing = 0;
     uint32_t held = 0;
 
+    if (s->map && !holds_any(c, s->map, list->at)) {
+        s->tested += rows;
+        s->empty++;
+        return;
+    }
     s->scan_first = scan_comes_first(s);
     if (s->scan_first) {
         scan_pending(s, s->n_pending);

@@ -29,7 +29,7 @@
 #define K         10u
 #define EPSILON   3.0f
 #define ROWS_MIN  (16 * K) /* passing; fewer tell nothing */
-#define NEAR_MORE 0.1f     /* of what may be missed is left to the codes */
+#define NEAR_MORE (-0.2f)  /* of what may be missed: rows are harder queries than new vectors */
 #define IP_MORE   0.96f /* of what may be missed: the nearest rows are the longest of their lists */
 #define BEYOND    0.25f /* past the farthest hit, for recall 1 */
 #define FAR       1e30f
