@@ -24,6 +24,7 @@
 #define TEST_COST    12.0f       /* for a block */
 #define FEW_FIXED    0.5f  /* of the cost of a search without a filter: what is the same for all, */
 #define FEW_PROBING  1.5f  /* and its probing; so much may scoring all that pass cost */
+#define COLD         1.3f  /* times its cost, for a block that is not in the cache */
 #define FETCH_BYTES  1024u /* of a block, when it waits */
 #define SCAN_RATE    (1.0f / 16)
 #define SURVIVORS    6.0f /* of a block: with more, a filter is tested first */
@@ -233,7 +234,7 @@ scan_pending(rk__cluster_search_state *s, uint32_t n)
     rk__scan32_fn scan = rk__kernels_get()->scan32_low;
     size_t groups = rk__bits_groups(c->space.padded);
     size_t codes = rk__cluster_codes_bytes(&c->space);
-    uint32_t by_record = (uint32_t)(block_cost(c) / record_cost(c));
+    uint32_t by_record = (uint32_t)(COLD * block_cost(c) / record_cost(c));
     uint32_t survived = 0;
 
     for (uint32_t b = 0; b < n; b++) {
