@@ -122,19 +122,19 @@ become(rk_index *index, rk__kind_id kind, void *impl)
 rk_code
 rk__auto_take_graph(rk_index *index, const rk_build_options *options, rk_err *err)
 {
-    rk_build_options quiet = *options;
+    rk_build_options half = *options;
     rk__cluster *lists = index->impl;
     uint64_t reserved = index->reserved_bytes;
     rk_code code = RK_OK;
 
-    quiet.rows_done = NULL; /* the clusters have counted them */
+    half.rows_done_shift = 1; /* the clusters have counted the other half */
     become(index, RK__KIND_HNSW, NULL);
-    code = rk__hnsw_build(index, &quiet, err);
+    code = rk__hnsw_build(index, &half, err);
     if (index->impl) {
         ((rk__hnsw *)index->impl)->lists = lists;
     }
     if (code == RK_OK) {
-        code = rk__hnsw_finish(index, &quiet, err);
+        code = rk__hnsw_finish(index, &half, err);
     }
     if (code != RK_OK) { /* what was there is as it was */
         if (index->impl) {
@@ -145,6 +145,12 @@ rk__auto_take_graph(rk_index *index, const rk_build_options *options, rk_err *er
         rk__index_release(index, index->reserved_bytes - reserved);
     }
     return code;
+}
+
+bool
+rk__auto_may_have_graph(const rk_index *index)
+{
+    return index->automatic && index->kind == RK__KIND_IVF_RABITQ && index->space.rows >= ROWS_MIN;
 }
 
 rk_code

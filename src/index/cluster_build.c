@@ -104,7 +104,7 @@ assign_chunk(void *arg, size_t chunk)
     rk_free(memory);
     rk_free(waiting);
     if (job->options->rows_done) {
-        *job->options->rows_done += to - chunk * CHUNK;
+        *job->options->rows_done += (to - chunk * CHUNK) >> job->options->rows_done_shift;
     }
 }
 

@@ -461,7 +461,7 @@ insert_chunk(void *arg, size_t chunk)
     }
     rk__hnsw_scratch_give(b->graph, s);
     if (b->options->rows_done && !b->by_cluster) {
-        atomic_fetch_add(b->options->rows_done, to - from);
+        atomic_fetch_add(b->options->rows_done, (to - from) >> b->options->rows_done_shift);
     }
 }
 
@@ -655,7 +655,7 @@ rk__hnsw_builder_finish(rk__hnsw_builder *b, rk_err *err)
     RK_RET(make_reachable(b, err));
     RK_RET(rk__hnsw_make_blocks(b->index, b->options, err));
     rk__hnsw_seal(b->graph);
-    if (b->options->rows_done) {
+    if (b->options->rows_done && b->options->rows_done_shift == 0) {
         atomic_store(b->options->rows_done, b->index->space.rows);
     }
     return RK_OK;

@@ -28,9 +28,11 @@
 #define APART_SHARE    0.35 /* of those expected */
 #define STEP           4u /* the width grows by this at most before the share is looked at again */
 #define SEEDS          24u
-#define SEEDS_WIDTH    4u  /* of a walk from seeds, in those of one without a filter */
-#define SEEDS_AGREE    5u  /* led to what is believed */
-#define DOUBTFUL       10u /* one part in so many of the nearest may be doubtful */
+#define SEEDS_WIDTH    4u /* of a walk from seeds, in those of one without a filter */
+#define SEEDS_AGREE    5u /* led to what is believed */
+#define SEEDS_ROOM                                                                                 \
+    64u              /* passing rows for each popped node: where there are fewer, all seeds meet */
+#define DOUBTFUL 10u /* one part in so many of the nearest may be doubtful */
 
 _Static_assert(SEEDS < RK__ORIGINS, "origin 0 is what was seen");
 
@@ -118,7 +120,8 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
         double met = share_met(w, share, &known);
         if (graph->lists && met < APART_SHARE * share && known * share > APART_EXPECTED) {
             w->s->passing.cap = 2 * pops;
-            bool found = walk_from_seeds(w, index, query, options, pops);
+            bool found = options->filter_count / SEEDS_WIDTH / pops >= SEEDS_ROOM &&
+                         walk_from_seeds(w, index, query, options, pops);
             rk__filter_walk_end(w);
             return found && is_agreed(w);
         }

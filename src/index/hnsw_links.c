@@ -387,7 +387,7 @@ slice_chunk(void *arg, size_t chunk)
     link_slice(job, from, m, &s);
     slice_free(&s);
     if (job->options->rows_done) {
-        atomic_fetch_add(job->options->rows_done, m / 2);
+        atomic_fetch_add(job->options->rows_done, (m / 2) >> job->options->rows_done_shift);
     }
 }
 
@@ -521,7 +521,7 @@ join_chunk(void *arg, size_t chunk)
     }
     rk_free(c.cands);
     if (job->options->rows_done) {
-        atomic_fetch_add(job->options->rows_done, done / 2);
+        atomic_fetch_add(job->options->rows_done, (done / 2) >> job->options->rows_done_shift);
     }
 }
 

@@ -191,9 +191,16 @@ rk_index_build(rk_index **out, rk_str index_type, const rk_vectors *vectors,
     }
     RK_ERR(rk__index_new(&index, kind, options->metric, vectors, options->mem, err));
     index->automatic = !index_type.data || rk_str_is(index_type, "AUTOINDEX");
-    RK_ERR(index->verbs->build(index, options, err));
-    if (index->automatic) {
+    if (rk__auto_may_have_graph(index)) { /* its rows are counted half by the clusters */
+        rk_build_options half = *options;
+        half.rows_done_shift = 1;
+        RK_ERR(index->verbs->build(index, &half, err));
         RK_ERR(rk__auto_graph(index, options, err));
+    } else {
+        RK_ERR(index->verbs->build(index, options, err));
+    }
+    if (options->rows_done) {
+        *options->rows_done = vectors->rows;
     }
     *out = index;
     index = NULL;

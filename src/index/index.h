@@ -93,6 +93,7 @@ typedef struct rk_build_options {
     rk_mem *mem;                  /* budget; NULL: none */
     const _Atomic(bool) *cancel;  /* polled; NULL: cannot be cancelled. Set: RK_ECANCELLED */
     _Atomic(uint64_t) *rows_done; /* progress; NULL: not told */
+    unsigned rows_done_shift;     /* a part of a larger build counts rows >> this; callers: 0 */
     uint64_t seed;
 } rk_build_options;
 

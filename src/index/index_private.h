@@ -296,7 +296,8 @@ extern const rk__verbs rk__minhash_verbs;
 extern const rk__verbs rk__cluster_verbs;
 
 /* auto.c: builds a graph beside the clusters that AUTOINDEX has built, where it pays; the kind is
- * then that of the graph. */
+ * then that of the graph. Where it may, the clusters count as half of the progress. */
+bool rk__auto_may_have_graph(const rk_index *index);
 RK_MUST_CHECK rk_code rk__auto_graph(rk_index *index, const rk_build_options *options, rk_err *err);
 /* The same without asking: an index of clusters becomes one of a graph, which takes them over. */
 RK_MUST_CHECK rk_code rk__auto_take_graph(rk_index *index, const rk_build_options *options,

@@ -779,9 +779,12 @@ test_automatic_graph(void **state)
     rk_buf buf = {0};
     rk_err err = {0};
     rk_bitset filter;
+    _Atomic(uint64_t) done = 0;
 
     RK_UNUSED(state);
+    options.rows_done = &done;
     assert_int_equal(rk_index_build(&index, RK_STR("AUTOINDEX"), &v, &options, &err), RK_OK);
+    assert_true(done == ROWS && !rk__auto_may_have_graph(index));
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "IVF_RABITQ"); /* so few rows */
     uint64_t used = rk_mem_used(mem);
@@ -795,7 +798,9 @@ test_automatic_graph(void **state)
     assert_true(recall_with(index, &v, RK_METRIC_COSINE, queries, NULL, "", "") >= 0.93);
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "IVF_RABITQ");
+    done = ROWS / 2; /* as the clusters count where a graph may follow */
     assert_int_equal(rk__auto_take_graph(index, &options, &err), RK_OK);
+    assert_true(done > ROWS / 2 + ROWS / 4 && done <= ROWS);
     rk_index_get_info(index, &info);
     assert_string_equal(info.kind, "HNSW");
     assert_int_equal(rk_index_save(index, testing_append, &buf, &err), RK_OK);
@@ -818,6 +823,76 @@ test_automatic_graph(void **state)
     rk_mem_free(mem);
     rk_free(image);
     rk_buf_deinit(&buf);
+    rk_free(data);
+    rk_free(queries);
+}
+
+/* Filters of four shapes by walks: at random; the nearest to the query; those nearer to some row than
+ * to others; the farthest, which no walk can find and the clusters have to. */
+static void
+test_filters_by_walks(void **state)
+{
+    enum { SHAPES = 4, ASKED = 20 };
+    static const double shares[] = {0.5, 0.1, 0.9};
+    void *data = testing_dense(RK_VEC_F32, 64, ROWS, 8, 41);
+    uint8_t *queries = testing_dense(RK_VEC_F32, 64, QUERIES, 8, 42);
+    size_t bytes = rk_vector_bytes(RK_VEC_F32, 64);
+    rk_vectors v = {RK_VEC_F32, 64, ROWS, data, NULL};
+    rk_index *index = build(&v, RK_METRIC_L2, NULL);
+    rk__hnsw *graph = index->impl;
+    rk__near *truth = rk_alloc(ROWS * sizeof(*truth));
+    rk_arena *arena = rk_arena_new(0);
+    rk_param ef = {RK_STR("ef"), RK_STR("48")};
+
+    RK_UNUSED(state);
+    assert_non_null(truth);
+    assert_non_null(arena);
+    for (size_t i = 0; i < RK_COUNT(graph->curve.lists_ns); i++) {
+        graph->curve.lists_ns[i] = 1e7f; /* so that a walk is always worth a try */
+    }
+    for (unsigned shape = 0; shape < SHAPES; shape++) {
+        for (size_t s = 0; s < RK_COUNT(shares); s++) {
+            uint32_t pass = (uint32_t)(shares[s] * ROWS);
+            uint32_t good = 0;
+            for (size_t q = 0; q < ASKED; q++) {
+                const uint8_t *query = queries + q * bytes;
+                const uint8_t *around = shape == 2 ? (const uint8_t *)data + q * 7 * bytes : query;
+                rk_hit hits[K];
+                rk_bitset filter;
+                uint32_t n = 0;
+                assert_int_equal(testing_truth(&v, RK_METRIC_L2, around, bytes, NULL, truth), ROWS);
+                assert_int_equal(rk_bitset_init(&filter, ROWS), RK_OK);
+                for (uint32_t i = 0; shape > 0 && i < pass; i++) {
+                    rk_bitset_set(&filter, truth[shape == 3 ? ROWS - 1 - i : i].row);
+                }
+                if (shape == 0) {
+                    rk_bitset_deinit(&filter);
+                    testing_filter(&filter, ROWS, shares[s], 70 + s);
+                }
+                rk_search_options options = {.k = K,
+                                             .params = {&ef, 1},
+                                             .filter = &filter,
+                                             .filter_count = rk_bitset_count(&filter),
+                                             .arena = arena};
+                assert_int_equal(rk_index_search(index, query, bytes, &options, hits, &n, NULL),
+                                 RK_OK);
+                assert_int_equal(n, K);
+                assert_true(testing_truth(&v, RK_METRIC_L2, query, bytes, &filter, truth) >= K);
+                for (uint32_t i = 0; i < n; i++) {
+                    assert_true(rk_bitset_get(&filter, hits[i].row));
+                    good += hits[i].score <= truth[K - 1].key;
+                }
+                rk_bitset_deinit(&filter);
+                rk_arena_reset(arena);
+            }
+            if (good < (shape == 3 ? 0.8 : 0.93) * ASKED * K) { /* the clusters' own */
+                fail_msg("shape %u, share %.1f: %u of %d found", shape, shares[s], good, ASKED * K);
+            }
+        }
+    }
+    rk_arena_free(arena);
+    rk_free(truth);
+    rk_index_free(index);
     rk_free(data);
     rk_free(queries);
 }
@@ -895,6 +970,7 @@ main(void)
         cmocka_unit_test(test_declared_recall),
         cmocka_unit_test(test_filters_by_clusters),
         cmocka_unit_test(test_filters_apart_from_the_query),
+        cmocka_unit_test(test_filters_by_walks),
         cmocka_unit_test(test_automatic_graph),
         cmocka_unit_test(test_budget_without_clusters),
         cmocka_unit_test(test_failing_allocations_beside),
