@@ -29,7 +29,7 @@
 #define STEP           4u /* the width grows by this at most before the share is looked at again */
 #define SEEDS          24u
 #define SEEDS_WIDTH    4u /* of a walk from seeds, in those of one without a filter */
-#define SEEDS_AGREE    5u /* led to what is believed */
+#define SEEDS_AGREE    7u /* led to what is believed */
 #define SEEDS_ROOM                                                                                 \
     64u              /* passing rows for each popped node: where there are fewer, all seeds meet */
 #define DOUBTFUL 10u /* one part in so many of the nearest may be doubtful */
