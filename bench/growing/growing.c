@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Searching rows that have no index yet: by their codes (src/index/growing.h) against exact search
- * of the same rows, on one thread, in one process.
+ * Searching rows that have no index yet: by their codes (src/index/growing/growing.h) against exact
+ * search of the same rows, on one thread, in one process.
  *
  *   growing DATA ROWS [f32|f16|bf16] [l2|ip|cosine] [SECONDS]
  *
@@ -9,7 +9,7 @@
  * Rows lie in chunks of 1,024 as in a growing segment; those of the last 64 that are not coded are
  * scored exactly, as there. One line per k: time of a query each way, recall against exact search.
  */
-#include "index/growing.h"
+#include "index/growing/growing.h"
 
 #include <math.h>
 

@@ -14,8 +14,8 @@
  * Measured sets: see docs/index-kinds.md. A graph needs memory; where the budget has none for it,
  * the clusters stay alone.
  */
-#include "index/cluster.h"
-#include "index/hnsw.h"
+#include "index/cluster/cluster.h"
+#include "index/hnsw/hnsw.h"
 
 #define ROWS_MIN    200000u /* clusters were faster on every set up to here */
 #define SAMPLE_ROWS 16384u

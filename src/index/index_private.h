@@ -17,7 +17,7 @@
 #include "base/util.h"
 #include "index/heap.h"
 #include "index/index.h"
-#include "index/kernel.h"
+#include "index/kernel/kernel.h"
 
 #define RK__NO_ROW RK_NO_ROW
 

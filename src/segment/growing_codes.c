@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Codes of the vectors of a growing segment (index/growing.h): who makes them, when, and where they
- * lie.
+ * Codes of the vectors of a growing segment (index/growing/growing.h): who makes them, when, and
+ * where they lie.
  *
  * Nothing is coded by an append: a segment that nobody searches costs nothing. A search that finds
  * rows without codes takes the turn of that field, one flag, and codes some of them first: as many
@@ -14,7 +14,7 @@
  * stays until the segment is freed. All sets of a field are of one metric, that of the first; a
  * search by another one scores exactly, as does one whose segment was refused the memory.
  */
-#include "index/growing.h"
+#include "index/growing/growing.h"
 #include "segment/segment_private.h"
 
 #define ROWS_MIN        1024u      /* so few are scored sooner than coded */

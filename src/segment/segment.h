@@ -17,7 +17,7 @@
 
 #include "base/thread.h"
 #include "filter/filter.h"
-#include "index/growing.h"
+#include "index/growing/growing.h"
 #include "model/column.h"
 #include "proto/internal.pb.h"
 #include "storage/object/object.h"
@@ -40,8 +40,8 @@ RK_MUST_CHECK rk_code rk_segment_append(rk_segment *seg, pb_schema_FieldData *co
                                         size_t fields_len, uint32_t rows, uint64_t ts, rk_err *err);
 
 /*
- * Searches may make codes of this segment's vectors (index/growing.h), from the budget |mem|, NULL:
- * none. Before the first reader; |mem| outlives the segment.
+ * Searches may make codes of this segment's vectors (index/growing/growing.h), from the budget
+ * |mem|, NULL: none. Before the first reader; |mem| outlives the segment.
  */
 void rk_segment_allow_codes(rk_segment *seg, rk_mem *mem);
 /* Codes some more of the first |rows| rows of schema position |field|, if that is allowed, they can

@@ -11,7 +11,7 @@
 #ifndef RK_SEGMENT_PRIVATE_H
 #define RK_SEGMENT_PRIVATE_H
 
-#include "index/growing.h"
+#include "index/growing/growing.h"
 #include "segment/column_file.h"
 #include "segment/segment.h"
 

@@ -4,7 +4,7 @@
  * set; the scan equals the scalar one; estimates of L2 and IP are unbiased and as exact as
  * 1 / sqrt(padded) says, also for data whose components are far from random before the rotation.
  */
-#include "index/bits.h"
+#include "index/kernel/bits.h"
 
 #include "index_testing.h"
 

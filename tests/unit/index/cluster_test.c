@@ -5,7 +5,7 @@
  * damaged images, declared recall, cancel, failing allocations, and a result that does not depend
  * on threads.
  */
-#include "index/cluster.h"
+#include "index/cluster/cluster.h"
 
 #include "index_testing.h"
 

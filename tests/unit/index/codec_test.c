@@ -4,7 +4,7 @@
  * blocks of 32 equal to rows, the same tables from any number of threads, tables from an image,
  * factors that estimate distances, cancel and failing allocations. On every kernel table.
  */
-#include "index/codec.h"
+#include "index/code/codec.h"
 
 #include "index_testing.h"
 

@@ -7,7 +7,7 @@
  * The page reader here is over memory: reads finish in a shuffled order, a chosen one fails, and
  * the buffers are filled with noise when they are given back.
  */
-#include "index/disk.h"
+#include "index/disk/disk.h"
 
 #include <unistd.h>
 

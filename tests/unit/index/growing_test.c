@@ -4,7 +4,7 @@
  * metric and shape of data; the same scores to the bit; filters, ranges, large k; rows and queries
  * that are no ordinary numbers; memory that runs out.
  */
-#include "index/growing.h"
+#include "index/growing/growing.h"
 
 #include "index_testing.h"
 

@@ -4,11 +4,11 @@
  * density never return a masked row and return k whenever k pass; equal rows, far clusters and rows
  * that are not finite; range search; images; cancel and budget.
  */
-#include "index/hnsw.h"
+#include "index/hnsw/hnsw.h"
 
-#include "index/cluster.h"
-#include "index/hnsw_nearest.h"
-#include "index/hnsw_tile.h"
+#include "index/cluster/cluster.h"
+#include "index/hnsw/nearest.h"
+#include "index/hnsw/tile.h"
 #include "index_testing.h"
 
 enum { ROWS = 6000, K = 10, QUERIES = 30 };
@@ -827,8 +827,8 @@ test_automatic_graph(void **state)
     rk_free(queries);
 }
 
-/* Filters of four shapes by walks: at random; the nearest to the query; those nearer to some row than
- * to others; the farthest, which no walk can find and the clusters have to. */
+/* Filters of four shapes by walks: at random; the nearest to the query; those nearer to some row
+ * than to others; the farthest, which no walk can find and the clusters have to. */
 static void
 test_filters_by_walks(void **state)
 {

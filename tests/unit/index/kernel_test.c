@@ -4,7 +4,7 @@
  * unaligned rows, NaN, infinity and denormals; the four-row forms and swapped operands must give
  * the same bits as the one-row form.
  *
- * Bound: (n / 16 + 12) * 2^-24 * sum |term|, see kernel.h; integer kernels must be exact.
+ * Bound: (n / 16 + 12) * 2^-24 * sum |term|, see kernel/kernel.h; integer kernels must be exact.
  */
 #include "index_testing.h"
 
@@ -273,7 +273,7 @@ test_small_codes(void **state)
     }
 }
 
-/* The place of every component of a 4-bit row, as kernel.h says it. */
+/* The place of every component of a 4-bit row, as kernel/kernel.h says it. */
 static void
 test_nibble_layout(void **state)
 {

@@ -6,7 +6,7 @@
 #ifndef RK_TESTS_MERGE_TESTING_H
 #define RK_TESTS_MERGE_TESTING_H
 
-#include "index/hnsw.h"
+#include "index/hnsw/hnsw.h"
 #include "index_testing.h"
 
 enum { K = 10, QUERIES = 60, UNIVERSE = 8000 };

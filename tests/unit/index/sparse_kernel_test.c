@@ -4,7 +4,7 @@
  * and empty masks, sums that saturate, streams that end early, prints, rows and queries of odd
  * sizes. Apart from sparse_test.c, so that scripts/test-arm64 needs few sources to build it.
  */
-#include "index/sparse.h"
+#include "index/sparse/sparse.h"
 #include "index_testing.h"
 
 /* Kernels against the scalar ones: full and empty runs, sums that saturate. */

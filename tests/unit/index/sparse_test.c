@@ -4,7 +4,7 @@
  * filters, ranges, dropped query values, queries with terms nobody has, images, cancel, failing
  * allocations; every algorithm; equal scores; filters over rows that are alike.
  */
-#include "index/sparse.h"
+#include "index/sparse/sparse.h"
 
 #include <stdlib.h>
 

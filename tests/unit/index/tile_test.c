@@ -3,7 +3,8 @@
  * Tiles of distances, of every kernel table that this CPU can run: the exact squared distances on
  * every width, with packs that are full and not, over the whole range of codes.
  */
-#include "index/hnsw_tile.h"
+#include "index/hnsw/tile.h"
+
 #include "index_testing.h"
 
 enum { DIM = 192 };

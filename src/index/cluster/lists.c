@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which lists a search visits, see cluster/cluster.h. The centres are coded like rows. One pass
+ * over their bits names the most promising ones; the records of these give their keys, by which
+ * they are visited, in buckets: the exact order does not matter.
+ *
+ * Lists come in stages, since most queries need few and some need many: the first stage is what
+ * most queries need, each later one four times larger, without those that were given before. Where
+ * a stage would be a good part of all lists, it is all of them and no code is read.
+ */
+#include "index/cluster/cluster.h"
+
+#define BATCH   16u
+#define BUCKETS 256u
+#define GROWTH  4u
+
+#define SAMPLE 24u
+
+/* An item near the |share| quantile of |n|. */
+static float
+pivot_of(const rk__cluster_item *items, uint32_t n, double share)
+{
+    float sample[SAMPLE];
+    uint32_t m = RK_MIN(n, SAMPLE);
+    uint32_t at = (uint32_t)(share * m);
+
+    for (uint32_t i = 0; i < m; i++) {
+        float est = items[(uint32_t)((uint64_t)i * n / m)].est;
+        uint32_t j = i;
+        for (; j > 0 && sample[j - 1] > est; j--) {
+            sample[j] = sample[j - 1];
+        }
+        sample[j] = est;
+    }
+    return sample[RK_MIN(at, m - 1)];
+}
+
+uint32_t
+rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k)
+{
+    uint32_t low = 0; /* all before are among the smallest, all from |high| on are not */
+    uint32_t high = n;
+    uint32_t most = k + k / 4 + 8;
+
+    for (unsigned round = 0; round < 16 && high > most && low < k; round++) {
+        double share = ((double)(k - low) + (double)(most - k) / 2) / (double)(high - low);
+        float pivot = pivot_of(items + low, high - low, share);
+        uint32_t cut = low;
+        for (uint32_t i = low; i < high; i++) { /* no branch to guess wrong */
+            rk__cluster_item item = items[i];
+            items[i] = items[cut];
+            items[cut] = item;
+            cut += item.est <= pivot;
+        }
+        if (cut >= k) {
+            if (cut == high) {
+                break; /* all the same */
+            }
+            high = cut;
+        } else {
+            low = cut;
+        }
+    }
+    return high;
+}
+
+void
+rk__cluster_lists_key(const rk__cluster_lists *lists, rk__cluster_item *items, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += BATCH) {
+        uint32_t at[BATCH] = {0};
+        float score[BATCH];
+        uint32_t m = RK_MIN(n - i, BATCH);
+        for (uint32_t j = 0; j < m; j++) {
+            at[j] = items[i + j].at;
+        }
+        rk__cluster_score(&lists->cluster->space, lists->query, lists->cluster->centre_records, at,
+                          m, score);
+        for (uint32_t j = 0; j < m; j++) {
+            items[i + j].est = lists->base + score[j];
+            items[i + j].key = items[i + j].est;
+        }
+    }
+}
+
+static uint32_t
+bucket_of(float key, float low, float scale)
+{
+    float at = (key - low) * scale;
+
+    return at >= 0 && at < (float)BUCKETS ? (uint32_t)at : 0;
+}
+
+void
+rk__cluster_lists_order(const rk__cluster_item *from, uint32_t n, rk__cluster_item *to)
+{
+    uint32_t starts[BUCKETS + 1] = {0};
+    float low = INFINITY;
+    float high = -INFINITY;
+
+    for (uint32_t i = 0; i < n; i++) {
+        low = from[i].key < low ? from[i].key : low;
+        high = from[i].key > high ? from[i].key : high;
+    }
+    float scale = high > low ? ((float)BUCKETS - 0.5f) / (high - low) : 0;
+    if (!isfinite(scale)) {
+        scale = 0;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        starts[bucket_of(from[i].key, low, scale) + 1]++;
+    }
+    for (uint32_t i = 0; i < BUCKETS; i++) {
+        starts[i + 1] += starts[i];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        to[starts[bucket_of(from[i].key, low, scale)]++] = from[i];
+    }
+}
+
+/* The |want| most promising lists by code that were not given, into |items|; marks them. */
+static uint32_t
+promising_lists(rk__cluster_lists *lists, rk__cluster_item *items, uint32_t want)
+{
+    const rk__cluster *c = lists->cluster;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t n = 0;
+    float below = INFINITY;
+
+    for (uint32_t from = 0; from < c->info.nlist; from += RK__BITS_ROWS) {
+        const uint8_t *block = c->centre_blocks + (size_t)(from / RK__BITS_ROWS) * c->block_bytes;
+        const float *add = (const float *)(const void *)(block + codes);
+        uint32_t left = c->info.nlist - from;
+        uint32_t may = left >= 32 ? UINT32_MAX : (UINT32_C(1) << left) - 1;
+        float est[RK__BITS_ROWS];
+        may &= ~lists->seen[from / RK__BITS_ROWS];
+        uint32_t mask = may & scan(lists->query->bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                                   lists->query->bits.unit, lists->query->bits.bias, 0, below, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            items[n++] = (rk__cluster_item){est[i], 0, from + i};
+        }
+        if (n + RK__BITS_ROWS > 2 * want + RK__BITS_ROWS) {
+            n = rk__cluster_select(items, n, want);
+            n = RK_MIN(n, 2 * want);
+            below = -INFINITY;
+            for (uint32_t i = 0; i < n; i++) {
+                below = RK_MAX(below, items[i].est);
+            }
+        }
+    }
+    n = rk__cluster_select(items, n, want);
+    for (uint32_t i = 0; i < n; i++) {
+        lists->seen[items[i].at / 32] |= UINT32_C(1) << items[i].at % 32;
+    }
+    return n;
+}
+
+bool
+rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
+{
+    uint32_t nlist = lists->cluster->info.nlist;
+    uint32_t left = nlist - lists->given;
+    size_t words = (nlist + 31) / 32;
+    rk__cluster_item *items = NULL;
+    rk__cluster_item *sorted = NULL;
+
+    if (left == 0) {
+        return false;
+    }
+    want = RK_MAX(want, 16u);
+    bool all = want >= left / 3;
+    size_t room = all ? left : 2 * (size_t)want + 2 * RK__BITS_ROWS;
+    items = rk_arena_alloc(lists->arena, room * sizeof(*items));
+    sorted = ordered ? rk_arena_alloc(lists->arena, room * sizeof(*items)) : items;
+    if (!lists->seen) {
+        lists->seen = RK_ARENA_ARRAY(lists->arena, uint32_t, words);
+    }
+    if (!items || !sorted || !lists->seen) {
+        lists->no_memory = true;
+        return false;
+    }
+    lists->n = 0;
+    for (uint32_t l = 0; all && l < nlist; l++) {
+        if (!(lists->seen[l / 32] >> l % 32 & 1)) {
+            items[lists->n++] = (rk__cluster_item){0, 0, l};
+        }
+    }
+    if (!all) {
+        lists->n = promising_lists(lists, items, want);
+        if (lists->n == 0) { /* estimates that are not finite */
+            return rk__cluster_lists_next(lists, nlist, ordered);
+        }
+    }
+    lists->items = items;
+    rk__cluster_lists_key(lists, items, lists->n);
+    if (ordered) {
+        rk__cluster_lists_order(items, lists->n, sorted);
+        lists->items = sorted;
+    }
+    lists->given += lists->n;
+    lists->stage = want <= nlist / GROWTH ? want * GROWTH : nlist;
+    return lists->n > 0;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One search of clusters, private to its files: cluster/search.c (the way of a query),
+ * cluster/rows.c (rows that wait for their records, and what they gave), cluster/filter.c (what a
+ * filter changes), cluster/reach.c (where probing ends under one). Nothing here outlives a search;
+ * all memory is the request's arena.
+ */
+#ifndef RK_INDEX_CLUSTER_SEARCH_H
+#define RK_INDEX_CLUSTER_SEARCH_H
+
+#include "index/cluster/cluster.h"
+
+#define RK__CLUSTER_WAITING 512u
+#define RK__CLUSTER_BATCH   16u
+#define RK__CLUSTER_NEVER   INFINITY
+
+#define RK__CLUSTER_PENDING 64u
+#define RK__CLUSTER_SAMPLE  256u /* rows tell which share passes near the query */
+
+/* A block of a filtered list, scanned when it has come into the cache. */
+typedef struct rk__cluster_pending {
+    uint32_t from; /* place of its first row */
+    uint32_t block;
+    uint32_t may;  /* bits of the rows that pass */
+    uint32_t rows; /* bits of those that there are */
+    uint32_t list;
+    float key;       /* of the list */
+    float of_blocks; /* of the list: all, by those in which a row passes */
+} rk__cluster_pending;
+
+typedef struct rk__cluster_search_state {
+    const rk_index *index;
+    const rk__cluster *cluster;
+    const rk__query *query;
+    const rk_search_options *options;
+    rk__cluster_effort effort;
+    rk__cluster_point point;
+    rk__cluster_query coded;
+    float to_est;    /* IP: <mean, query>, added to a key of the metric gives an estimate */
+    float unit;      /* IP: what beta, epsilon and slack are shares of */
+    float slack;     /* a record's distance may be off by this */
+    float threshold; /* k-th best so far, or the radius; NEVER while there are fewer */
+    float lower;     /* range: nearer ones do not qualify; -INFINITY */
+    rk__range range;
+    rk__heap near;   /* k best by record, each with the key of its list for a number */
+    double sum_keys; /* of these */
+    rk__near *kept;
+    uint32_t n_kept;
+    uint32_t kept_cap;
+    rk__cluster_lists lists;
+    float best;      /* the nearest row so far, and */
+    float best_key;  /* the key of its list */
+    uint32_t scored; /* rows, by record */
+    float scan_cost; /* nanoseconds, about */
+    rk__cluster_item *waiting;
+    uint32_t n_waiting;
+    bool no_memory;
+
+    /* under a filter */
+    float share;             /* of all rows that pass */
+    float held_key;          /* of the nearest list in which some pass */
+    uint64_t before;         /* range: rows met that are nearer */
+    uint32_t held;           /* lists visited in which some pass */
+    uint32_t empty;          /* and in which none does */
+    uint32_t tested;         /* rows tested before a scan, and */
+    uint32_t passing;        /* those of them that passed */
+    float rate;              /* of passing rows in the list tested last */
+    float survived;          /* rows of a block, in the last scan */
+    bool scan_first;         /* rows are tested after a scan, not before */
+    float near_rows;         /* that estimates let through, lately, and */
+    float near_passing;      /* those of them that pass */
+    bool apart;              /* the rows that pass are elsewhere */
+    rk__cluster_out reached; /* by the lists so far; traced */
+
+    const uint8_t *map; /* bits of the filter by place; NULL: not made */
+    rk__cluster_pending *pending;
+    uint32_t n_pending;
+} rk__cluster_search_state;
+
+/* ---- cluster/search.c ---- */
+
+/* How far above the list of key |nearest| one with |key| lies, as beta counts it. */
+float rk__cluster_distance_above(const rk__cluster_search_state *s, float key, float nearest);
+
+/* ---- cluster/rows.c ---- */
+
+static inline bool
+rk__cluster_passes(const rk__cluster_search_state *s, uint32_t row)
+{
+    return row < s->cluster->rows &&
+           (!s->options->filter || rk_bitset_get(s->options->filter, row));
+}
+
+static inline void
+rk__cluster_fetch(const rk__cluster_search_state *s, uint32_t at)
+{
+    const rk__cluster *c = s->cluster;
+    const rk__space *space = &s->index->space;
+
+    if (c->records) {
+        rk__fetch(c->records + (size_t)at * c->space.record, RK_MIN(c->space.record, 512u));
+    } else if (c->row_of[at] < c->rows) {
+        rk__fetch_early(rk__space_row(space, c->row_of[at]),
+                        RK_MIN(space->row_bytes, (size_t)2048));
+    }
+}
+
+/* Scores the rows that wait and are still worth it. */
+void rk__cluster_flush(rk__cluster_search_state *s);
+/* What was kept, scored on the vectors, into |heap|. */
+void rk__cluster_finish(rk__cluster_search_state *s, rk__heap *heap);
+
+/* The row at place |at| waits; |lower|: it is not nearer; |key|: of its list. */
+static inline void
+rk__cluster_wait(rk__cluster_search_state *s, float lower, float key, uint32_t at)
+{
+    if (lower == -INFINITY || (s->threshold != RK__CLUSTER_NEVER)) {
+        rk__cluster_fetch(s, at);
+    }
+    s->waiting[s->n_waiting++] = (rk__cluster_item){lower, key, at};
+    if (s->n_waiting == RK__CLUSTER_WAITING) {
+        rk__cluster_flush(s);
+    }
+}
+
+/* ---- cluster/filter.c ---- */
+
+/* How far an estimate of a row of list |l| may be too large. */
+static inline float
+rk__cluster_margin(const rk__cluster_search_state *s, uint32_t l, float key)
+{
+    float reach = s->cluster->space.ip ? s->unit : sqrtf(RK_MAX(key, 0.0f));
+
+    return s->effort.epsilon * s->cluster->spread[l] * reach;
+}
+
+/* Few pass, and all of them were scored by their records. */
+bool rk__cluster_few(rk__cluster_search_state *s);
+/* Probes lists under a filter. */
+void rk__cluster_probe_filtered(rk__cluster_search_state *s);
+
+/* ---- cluster/reach.c ---- */
+
+/* How far a list lies out; -INFINITY while there are fewer than k. */
+rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
+/* After some lists: notes when the rows that pass are elsewhere. */
+void rk__cluster_look(rk__cluster_search_state *s);
+/* Whether a list that lies |out| so far ends a filtered search. */
+bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out);
+
+#endif
