@@ -197,9 +197,9 @@ rk__block_query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scrat
     float inverse = 1.0f / codes->scale;
 
     for (size_t i = 0; i < codes->n; i++) {
-        s->rotated[i] *= inverse;
+        s->scaled[i] = s->rotated[i] * inverse;
     }
-    rk__bits_query_init(&q.bits, s->rotated, (uint32_t)codes->n);
+    rk__bits_query_init(&q.bits, s->scaled, (uint32_t)codes->n);
     if (!ip && s->largest > 127.0f) {
         q.code4 = kernels->code_l2x4;
         q.code = s->query;
@@ -212,7 +212,7 @@ rk__block_query_of(const rk__hnsw *graph, const rk__space *space, rk__hnsw_scrat
         inverse = 1;
     }
     for (size_t i = 0; i < codes->n; i++) {
-        s->code[i] = (int8_t)lrintf(s->rotated[i] * inverse);
+        s->code[i] = (int8_t)lrintf(s->scaled[i] * inverse);
     }
     q.dist = ip ? kernels->dense[RK__I8].ip : kernels->dense[RK__I8].l2;
     q.code = s->code;

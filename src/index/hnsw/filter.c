@@ -8,6 +8,9 @@
  * with the query, five times as wide where one row in twenty passes at random. Where that costs
  * more than the clusters beside the graph or a scan, these answer.
  *
+ * Where at least half of all rows pass, the filter is first left to the end: a walk without it, as
+ * much wider as there are masked nodes, costs less than one that tests every neighbour.
+ *
  * Where far fewer pass than everywhere, the rows that pass lie apart from the query: beyond the
  * edge of a neighbourhood that is masked. The lists of the clusters nearest to the query name
  * seeds, one passing row each, and a walk through passing nodes alone goes from these to the edge
@@ -31,8 +34,11 @@
 #define SEEDS_WIDTH    4u /* of a walk from seeds, in those of one without a filter */
 #define SEEDS_AGREE    7u /* led to what is believed */
 #define SEEDS_ROOM                                                                                 \
-    64u              /* passing rows for each popped node: where there are fewer, all seeds meet */
-#define DOUBTFUL 10u /* one part in so many of the nearest may be doubtful */
+    64u /* passing rows for each popped node: where there are fewer, all seeds meet */
+#define PLAIN_FROM  0.5 /* of all rows pass: a walk without the filter first */
+#define PLAIN_MORE  1.3 /* results of it, in those wanted */
+#define PLAIN_SHARE 0.7 /* of those expected pass: not apart */
+#define DOUBTFUL    10u /* one part in so many of the nearest may be doubtful */
 
 _Static_assert(SEEDS < RK__ORIGINS, "origin 0 is what was seen");
 
@@ -139,6 +145,36 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
     }
 }
 
+/* Where most rows pass, everywhere: a walk without the filter, as much wider as there are masked
+ * nodes to pop, and what passes of its results. False: around the query it is not so. */
+static bool
+search_plainly(const rk_index *index, const rk__query *query, const rk_search_options *options,
+               const rk__walker *walker, uint32_t pops, rk__hnsw_scratch *s, rk__heap *heap)
+{
+    const rk__hnsw *graph = index->impl;
+    double share = (double)options->filter_count / (double)index->space.rows;
+    uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
+    uint32_t wide = RK_MIN((uint32_t)(pops / share) + 1, s->items_cap);
+    rk__pool *results = &s->results;
+    uint32_t passing = 0;
+
+    s->pool.cap = wide;
+    results->cap = RK_MIN((uint32_t)(PLAIN_MORE * want / share), s->items_cap);
+    rk__hnsw_walk_blocks(graph, &index->space, rk__hnsw_ground_entry(graph, walker, s), wide, s);
+    uint32_t found = results->n;
+    for (uint32_t i = 0; i < found; i++) {
+        if (rk__hnsw_passes(graph, index->space.rows, options->filter, results->items[i].node)) {
+            results->items[passing++] = results->items[i];
+        }
+    }
+    results->n = RK_MIN(passing, want);
+    if (passing < heap->cap || passing < PLAIN_SHARE * share * found) {
+        return false;
+    }
+    (void)rk__hnsw_score(index, query, options, results, 0, results->n, s, heap);
+    return rk__heap_full(heap);
+}
+
 rk_code
 rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
                          const rk_search_options *options, uint32_t pops, double most_ns,
@@ -161,6 +197,12 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
     rk__walker_init(&walker, graph, &index->space);
     heap->n = 0;
     if (rk__walker_query(&walker, query, s)) {
+        if (share >= PLAIN_FROM && search_plainly(index, query, options, &walker, pops, s, heap)) {
+            *done = true;
+            rk__hnsw_scratch_give(graph, s);
+            return RK_OK;
+        }
+        heap->n = 0;
         uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
         s->passing.cap = pops;
         s->results.cap = RK_MIN(want, s->items_cap);

@@ -166,6 +166,7 @@ struct rk__hnsw_scratch {
     int16_t *other;                /* build: a second row as query */
     float *f32;                    /* one row as f32 */
     float *rotated;                /* the query of a search, rotated */
+    float *scaled;                 /* the same in the unit of the codes */
     float largest;                 /* its largest component in units of the code */
     uint8_t *lut;                  /* blocks: tables of the query */
     int8_t *code;                  /* blocks: its 8-bit code */

@@ -42,6 +42,7 @@ scratch_free(rk__hnsw_scratch *s)
     rk_free(s->other);
     rk_free(s->f32);
     rk_free(s->rotated);
+    rk_free(s->scaled);
     rk_free(s->lut);
     rk_free(s->code);
     rk_free(s);
@@ -68,13 +69,14 @@ scratch_new(const rk__hnsw *graph, const rk__space *space)
     s->other = rk_alloc_aligned(64, code_n * sizeof(*s->other));
     s->f32 = rk_alloc((size_t)space->dim * sizeof(*s->f32) + 64);
     s->rotated = rk_alloc_aligned(64, code_n * sizeof(*s->rotated));
+    s->scaled = rk_alloc_aligned(64, code_n * sizeof(*s->scaled));
     s->lut = rk_alloc_aligned(64, rk__bits_groups((uint32_t)code_n) * 16);
     s->code = rk_alloc_aligned(64, code_n);
     s->known = rk_alloc(RK__KNOWN * sizeof(*s->known));
     s->known_origin = rk_alloc(RK__KNOWN);
     if (!s->visited || !s->touched || !s->nodes || !s->rows_of || !s->keys || !s->spare.items ||
-        !s->query || !s->other || !s->f32 || !s->rotated || !s->lut || !s->code || !s->known ||
-        !s->known_origin) {
+        !s->query || !s->other || !s->f32 || !s->rotated || !s->scaled || !s->lut || !s->code ||
+        !s->known || !s->known_origin) {
         scratch_free(s);
         return NULL;
     }
