@@ -8,7 +8,7 @@
  * with the query, five times as wide where one row in twenty passes at random. Where that costs
  * more than the clusters beside the graph or a scan, these answer.
  *
- * Where at least half of all rows pass, the filter is first left to the end: a walk without it, as
+ * Where two of five rows pass or more, the filter is first left to the end: a walk without it, as
  * much wider as there are masked nodes, costs less than one that tests every neighbour.
  *
  * Where far fewer pass than everywhere, the rows that pass lie apart from the query: beyond the
@@ -23,19 +23,19 @@
 #include "index/cluster/seed.h"
 
 #define PRIOR 8.0 /* rows by which the share of all counts around a query */
-#define SEEN_WEIGHT                                                                                \
-    0.125                  /* of a neighbour of a popped node beside one that was popped: the same \
-                            */
-                           /* ones are seen again and again */
-#define APART_EXPECTED 5.0 /* passing ones; nothing is concluded from fewer */
+/* A neighbour of a popped node, beside one that was popped: the same ones are seen again and again.
+ */
+#define SEEN_WEIGHT    0.125
+#define APART_EXPECTED 5.0  /* passing ones; nothing is concluded from fewer */
 #define APART_SHARE    0.35 /* of those expected */
 #define STEP           4u /* the width grows by this at most before the share is looked at again */
 #define SEEDS          24u
 #define SEEDS_WIDTH    4u /* of a walk from seeds, in those of one without a filter */
 #define SEEDS_AGREE    7u /* led to what is believed */
-#define SEEDS_ROOM                                                                                 \
-    64u /* passing rows for each popped node: where there are fewer, all seeds meet */
-#define PLAIN_FROM  0.5 /* of all rows pass: a walk without the filter first */
+/* Passing rows for each popped node: where there are fewer, all seeds meet. */
+#define SEEDS_ROOM  64u
+#define PLAIN_FROM  0.4 /* of all rows pass: a walk without the filter first */
+#define PLAIN_WIDER 0.8 /* of the share: about the recall of an unfiltered search, measured */
 #define PLAIN_MORE  1.3 /* results of it, in those wanted */
 #define PLAIN_SHARE 0.7 /* of those expected pass: not apart */
 #define DOUBTFUL    10u /* one part in so many of the nearest may be doubtful */
@@ -154,7 +154,7 @@ search_plainly(const rk_index *index, const rk__query *query, const rk_search_op
     const rk__hnsw *graph = index->impl;
     double share = (double)options->filter_count / (double)index->space.rows;
     uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
-    uint32_t wide = RK_MIN((uint32_t)(pops / share) + 1, s->items_cap);
+    uint32_t wide = RK_MIN((uint32_t)(pops * pow(share, -PLAIN_WIDER)) + 1, s->items_cap);
     rk__pool *results = &s->results;
     uint32_t passing = 0;
 
