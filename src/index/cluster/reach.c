@@ -29,7 +29,7 @@
 #define K         10u
 #define EPSILON   3.0f
 #define ROWS_MIN  (16 * K) /* passing; fewer tell nothing */
-#define NEAR_MORE (-0.2f)  /* of what may be missed: rows are harder queries than new vectors */
+#define NEAR_MORE 0.2f  /* of what may be missed: measured, so that noise keeps its recall, too */
 #define IP_MORE   0.96f /* of what may be missed: the nearest rows are the longest of their lists */
 #define BEYOND    0.25f /* past the farthest hit, for recall 1 */
 #define FAR       1e30f
@@ -134,7 +134,7 @@ knots_at(const rk__cluster *cluster, float recall)
     uint32_t from = i > 0 ? i - 1 : 0;
     float step = levels[i].recall - levels[from].recall;
     float share = step > 0 ? RK_MIN((recall - levels[from].recall) / step, 1.0f) : 1;
-    rk__cluster_knots out;
+    rk__cluster_knots out = {0};
     for (uint32_t k = 0; k < RK__CLUSTER_SHARES; k++) {
         const rk__cluster_out *a = &knots[from].reach[k];
         const rk__cluster_out *b = &knots[i].reach[k];

@@ -274,9 +274,10 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
     return RK_OK;
 }
 
-#define RECALL_DEFAULT 0.97
-#define NPROBE_DEFAULT 8
-#define EPSILON_NAMED  2.0f
+#define RECALL_DEFAULT  0.97
+#define RECALL_FILTERED 0.98 /* what the build measured holds less exactly */
+#define NPROBE_DEFAULT  8
+#define EPSILON_NAMED   2.0f
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
@@ -286,7 +287,8 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     bool named = rk_params_get(params, "nprobe").data != NULL;
     bool declared = rk_params_get(params, "target_recall").data != NULL;
     bool on = options->filter || options->range; /* past nprobe, as far as rows can be */
-    double recall = rk__param_float(params, "target_recall", RECALL_DEFAULT, 0, 1);
+    double recall = rk__param_float(params, "target_recall",
+                                    options->filter ? RECALL_FILTERED : RECALL_DEFAULT, 0, 1);
     double more = rk__param_float(params, "refine_k", 1, 1, 1e6);
     uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
 

@@ -529,9 +529,13 @@ probes(const rk__hnsw *graph, uint32_t n)
 uint64_t
 rk__hnsw_cluster_bytes(const rk__hnsw *graph, size_t rows)
 {
-    return (uint64_t)rows *
-           (lead_of(graph->codes.n) * 5 / 4 +
-            (probes(graph, (uint32_t)rows) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) + 20);
+    uint64_t centres = (uint64_t)clusters_of((uint32_t)rows) * graph->codes.n * 6;
+
+    return centres +
+           (uint64_t)rows *
+               (lead_of(graph->codes.n) * 5 / 4 +
+                (probes(graph, (uint32_t)rows) + 8 + 2 * RK__GROUND_REVERSE) * sizeof(uint32_t) +
+                20);
 }
 
 rk_code

@@ -125,7 +125,7 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
         rk__filter_walk_on(w, width);
         double met = share_met(w, share, &known);
         if (graph->lists && met < APART_SHARE * share && known * share > APART_EXPECTED) {
-            w->s->passing.cap = 2 * pops;
+            w->s->passing.cap = RK_MIN(2 * pops, w->s->items_cap);
             bool found = options->filter_count / SEEDS_WIDTH / pops >= SEEDS_ROOM &&
                          walk_from_seeds(w, index, query, options, pops);
             rk__filter_walk_end(w);
@@ -141,7 +141,7 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
             return true;
         }
         width = RK_MIN((uint32_t)wide, STEP * width);
-        w->s->passing.cap = 2 * pops;
+        w->s->passing.cap = RK_MIN(2 * pops, w->s->items_cap);
     }
 }
 
@@ -204,7 +204,7 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
         }
         heap->n = 0;
         uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
-        s->passing.cap = pops;
+        s->passing.cap = RK_MIN(pops, s->items_cap);
         s->results.cap = RK_MIN(want, s->items_cap);
         rk__filter_walk_start(&w, rk__hnsw_ground_entry(graph, &walker, s));
         if (walk(&w, index, query, options, pops, widest) &&

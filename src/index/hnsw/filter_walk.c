@@ -115,8 +115,9 @@ arrange(rk__frontier *f, float low, float high)
         f->items[place].next = all;
         all = place;
     }
-    f->low = low;
-    f->scale = high > low ? (float)(RK__BUCKETS - 1) / (high - low) : 1;
+    float range = high - low;
+    f->low = isfinite(low) ? low : 0;
+    f->scale = range > 0 && isfinite(range) ? (float)(RK__BUCKETS - 1) / range : 1;
     f->top = RK__BUCKETS - 1;
     while (all != NONE) {
         uint32_t next = f->items[all].next;

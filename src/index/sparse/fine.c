@@ -17,6 +17,7 @@
  */
 #include "index/sparse/sparse.h"
 
+#define SUM_VALUES     (UINT32_MAX / (127 * 255)) /* of all pages: their sum fits 32 bits */
 #define TERMS_AHEAD    6u
 #define QUARTERS_AHEAD 16u /* on the way of a row: its quarter, */
 #define STARTS_AHEAD   8u  /* where its print starts, */
@@ -249,7 +250,7 @@ sum_row(fine *f)
     size_t values = 0;
     const uint8_t *print = rk__sparse_print_at(f->search->s, next.place, &values);
     uint32_t sum = UINT32_MAX;
-    if (values <= UINT16_MAX && f->tables.n_pages > 0) {
+    if (values <= UINT16_MAX && f->tables.n_pages > 0 && values * f->tables.n_pages <= SUM_VALUES) {
         sum = f->search->kernels->print(f->tables.pages, f->tables.n_pages, print, values);
     }
     if (sum < f->print_limit) {

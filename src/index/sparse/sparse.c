@@ -250,6 +250,10 @@ open_blocks(rk_index *index, rk__sparse *s, const rk__sections *sections, rk_err
             return rk_fail(err, RK_ECORRUPT,
                            "sparse index: nodes or entries fall at term %zu of %zu", i, s->n_terms);
         }
+        if (!(s->terms[i].scale >= 0) || !isfinite(s->terms[i].scale)) {
+            return rk_fail(err, RK_ECORRUPT, "sparse index: term %zu of %zu has the scale %g", i,
+                           s->n_terms, (double)s->terms[i].scale);
+        }
     }
     s->n_entries = s->terms[s->n_terms].first_entry;
     RK_RET(open_padded(sections, SECTION_ENTRIES, &s->entries, &bytes, err));

@@ -254,7 +254,7 @@ rk__sparse_limit(const rk__sparse_scale *scale, double t)
     double n = (double)scale->n;
     double least = t * (1 - 1e-6 * (n + 2)) * scale->unit - n;
 
-    return (uint16_t)(least <= 0 ? 0 : least >= 65535 ? 65535 : least);
+    return (uint16_t)(!(least > 0) ? 0 : least >= 65535 ? 65535 : least);
 }
 
 /* What the k-th best score is at least. */
@@ -303,7 +303,7 @@ rk__sparse_print_limit(const rk__sparse_tables *tables, double t)
 {
     double least = t * (1 - 1e-6 * ((double)tables->n_terms + 2)) * tables->unit;
 
-    return (uint32_t)(least <= 0 ? 0 : least >= 4e9 ? 4e9 : least);
+    return (uint32_t)(!(least > 0) ? 0 : least >= 4e9 ? 4e9 : least);
 }
 
 /* The print of the row at a place, and its values; none where an image is wrong. */

@@ -210,7 +210,7 @@ rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
 static inline size_t
 part_of(const rk__sparse *s, uint32_t index)
 {
-    return (index - s->terms[0].index) >> s->shift;
+    return (size_t)((uint64_t)(index - s->terms[0].index) >> s->shift); /* by 32 at most: 0 */
 }
 
 rk_code

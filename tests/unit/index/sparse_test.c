@@ -355,15 +355,36 @@ test_cancel_and_allocations(void **state)
     rk_free(offsets);
 }
 
+/* Few indexes, as far apart as they may be. */
+static void
+test_indexes_far_apart(void **state)
+{
+    static const uint32_t last[] = {1, 1u << 31, UINT32_MAX - 1};
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(last); i++) {
+        rk__pair rows[] = {{0, 1.0f}, {last[i], 2.0f}, {0, 3.0f}, {last[i], 1.0f}};
+        uint64_t offsets[] = {0, 2 * sizeof(*rows), 3 * sizeof(*rows), 4 * sizeof(*rows)};
+        rk_vectors v = {RK_VEC_SPARSE, 0, 3, rows, offsets};
+        rk_build_options build = {.metric = RK_METRIC_IP};
+        rk_arena *arena = rk_arena_new(0);
+        rk_search_options options = {.k = 3, .filter_count = 3, .arena = arena};
+        rk_index *index = NULL;
+        assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &build, NULL), RK_OK);
+        assert_same_as_scan(index, &v, (const uint8_t *)rows, 2 * sizeof(*rows), &options);
+        assert_same_as_scan(index, &v, (const uint8_t *)&rows[1], sizeof(*rows), &options);
+        rk_index_free(index);
+        rk_arena_free(arena);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_scan),
-        cmocka_unit_test(test_weak_terms_are_retired),
-        cmocka_unit_test(test_algorithms),
-        cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_cancel_and_allocations),
+        cmocka_unit_test(test_equals_scan),       cmocka_unit_test(test_weak_terms_are_retired),
+        cmocka_unit_test(test_algorithms),        cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_indexes_far_apart), cmocka_unit_test(test_cancel_and_allocations),
     };
 
     rk_kernels_init();
