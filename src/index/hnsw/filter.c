@@ -203,6 +203,10 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
             return RK_OK;
         }
         heap->n = 0;
+        if (share >= PLAIN_FROM && graph->lists) { /* what passes lies apart: for the clusters */
+            rk__hnsw_scratch_give(graph, s);
+            return RK_OK;
+        }
         uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
         s->passing.cap = RK_MIN(pops, s->items_cap);
         s->results.cap = RK_MIN(want, s->items_cap);
