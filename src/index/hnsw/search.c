@@ -35,7 +35,7 @@
 #define APART_SHARE    0.4 /* of those expected */
 #define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
 #define SCAN_COST      4.0 /* of what a scan of codes takes that lie in the caches: they may not */
-#define PROBE          0.4 /* of the cost of the clusters: a walk may cost so much to look how it goes */
+#define PROBE          0.15 /* of the cost of the clusters: a walk may cost so much to look how it goes */
 #define RANGE_TRIES    8u
 
 uint32_t
@@ -391,7 +391,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         double probe_ns =
             rk__hnsw_walk_ns(index->space.dim, rk__hnsw_ef(graph, options, heap->cap));
         double share = (double)passing / (double)rows;
-        if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < most_ns) {
+        if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < 0.6 * most_ns) {
             RK_RET(rk__hnsw_search_filtered(index, query, options,
                                             (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
                                             &done, err));
