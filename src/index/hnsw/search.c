@@ -35,7 +35,7 @@
 #define APART_SHARE    0.4 /* of those expected */
 #define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
 #define SCAN_COST      4.0 /* of what a scan of codes takes that lie in the caches: they may not */
-#define PROBE          0.15 /* of the cost of the clusters: a walk may cost so much to look how it goes */
+#define PROBE          0.25 /* of the cost of the clusters: a walk may cost so much to look how it goes */
 #define RANGE_TRIES    8u
 
 uint32_t
