@@ -14,17 +14,22 @@
  *       everything without a flush; then one line with the time of the first searches, one by one
  *   search_load ADDRESS DATA search THREADS SECONDS EF...
  *       one line per ef: server, ef, recall@k, queries per second
+ *   search_load ADDRESS DATA fill-scalars TYPE
+ *   search_load ADDRESS DATA filters THREADS SECONDS
+ *       the same rows with scalar fields beside them, and a table of searches that filter by these
+ *       (search_filter.c)
  *
  * Every thread has one request in flight; every eight threads share a connection. Requests are
  * encoded before the clock starts. Recall is computed once per ef over all queries, against the
  * exact answers in the data file.
  */
+#include "bench/search/search_load.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/util.h"
-#include "bench/ann/ann_data.h"
 #include "proto/milvus.pb.h"
 #include "proto/schema.pb.h"
 #include "rpc/rpc.h"
@@ -37,7 +42,8 @@
 #define CALL_TIMEOUT_NS (INT64_C(600) * 1000000000)
 
 static rk_rpc_client *clients[THREADS_MAX];
-static ann_data data;
+ann_data data;
+static bool scalars_too; /* rows have the fields of search_filter.c */
 
 static int64_t
 in_a_while(void)
@@ -92,6 +98,7 @@ call_status(const char *path, const pb_message_desc *in, const void *message, rk
 
 /* ---- fill ---- */
 
+/* |m|, |efc|: NULL for an index that has none. */
 static void
 create(const char *type, const char *m, const char *efc, rk_arena *arena)
 {
@@ -102,8 +109,14 @@ create(const char *type, const char *m, const char *efc, rk_arena *arena)
     pb_schema_FieldSchema key = {.name = RK_STR("id"), .is_primary_key = true, .data_type = 5};
     pb_schema_FieldSchema vector = {
         .name = RK_STR("vector"), .data_type = 101, .type_params = {dim_list, 1}};
-    pb_schema_FieldSchema *fields[] = {&key, &vector};
-    pb_schema_CollectionSchema schema = {.name = NAME, .fields = {fields, 2}};
+    pb_common_KeyValuePair length = {RK_STR("max_length"), RK_STR("16")};
+    pb_common_KeyValuePair *length_list[] = {&length};
+    pb_schema_FieldSchema random = {.name = RK_STR("random"), .data_type = 5};
+    pb_schema_FieldSchema place = {.name = RK_STR("place"), .data_type = 5};
+    pb_schema_FieldSchema tag = {
+        .name = RK_STR("tag"), .data_type = 21, .type_params = {length_list, 1}};
+    pb_schema_FieldSchema *fields[] = {&key, &vector, &random, &place, &tag};
+    pb_schema_CollectionSchema schema = {.name = NAME, .fields = {fields, scalars_too ? 5 : 2}};
     pb_milvus_CreateCollectionRequest request = {.collection_name = NAME, .shards_num = 1};
     pb_milvus_DropCollectionRequest drop = {.collection_name = NAME};
     pb_common_KeyValuePair pairs[] = {
@@ -114,16 +127,70 @@ create(const char *type, const char *m, const char *efc, rk_arena *arena)
     pb_milvus_CreateIndexRequest index = {.collection_name = NAME,
                                           .field_name = RK_STR("vector"),
                                           .index_name = RK_STR("vector"),
-                                          .extra_params = {list, strcmp(type, "HNSW") ? 2 : 3}};
+                                          .extra_params = {list, m ? 3 : 2}};
 
     dim_pair.value.len = (size_t)snprintf(dim, sizeof(dim), "%u", data.dim);
-    pairs[2].value.len =
-        (size_t)snprintf(params, sizeof(params), "{\"M\":%s,\"efConstruction\":%s}", m, efc);
+    if (m) {
+        pairs[2].value.len =
+            (size_t)snprintf(params, sizeof(params), "{\"M\":%s,\"efConstruction\":%s}", m, efc);
+    }
     request.schema = encode(&pb_schema_CollectionSchema_desc, &schema, arena);
     (void)call(PATH("DropCollection"), &pb_milvus_DropCollectionRequest_desc, &drop,
                &pb_common_Status_desc, arena);
     call_status(PATH("CreateCollection"), &pb_milvus_CreateCollectionRequest_desc, &request, arena);
     call_status(PATH("CreateIndex"), &pb_milvus_CreateIndexRequest_desc, &index, arena);
+}
+
+static pb_schema_FieldData *
+longs_field(rk_str name, const int64_t *values, uint32_t n, rk_arena *arena)
+{
+    pb_schema_LongArray *longs = RK_ARENA_ARRAY(arena, pb_schema_LongArray, 1);
+    pb_schema_ScalarField *scalars = RK_ARENA_ARRAY(arena, pb_schema_ScalarField, 1);
+    pb_schema_FieldData *field = RK_ARENA_ARRAY(arena, pb_schema_FieldData, 1);
+
+    if (!longs || !scalars || !field) {
+        ann_die("memory is out");
+    }
+    *longs = (pb_schema_LongArray){{(int64_t *)values, n}};
+    *scalars = (pb_schema_ScalarField){.data_case = PB_SCHEMA_ScalarField_long_data,
+                                       .long_data = longs};
+    *field = (pb_schema_FieldData){.type = 5,
+                                   .field_name = name,
+                                   .field_case = PB_SCHEMA_FieldData_scalars,
+                                   .scalars = scalars};
+    return field;
+}
+
+/* The fields of search_filter.c at |columns|. */
+static void
+scalar_fields(pb_schema_FieldData **columns, const int64_t *numbers, uint32_t n, rk_arena *arena)
+{
+    int64_t *random = RK_ARENA_ARRAY(arena, int64_t, n);
+    int64_t *place = RK_ARENA_ARRAY(arena, int64_t, n);
+    rk_str *tags = RK_ARENA_ARRAY(arena, rk_str, n);
+    pb_schema_StringArray *strings = RK_ARENA_ARRAY(arena, pb_schema_StringArray, 1);
+    pb_schema_ScalarField *scalars = RK_ARENA_ARRAY(arena, pb_schema_ScalarField, 1);
+    pb_schema_FieldData *tag = RK_ARENA_ARRAY(arena, pb_schema_FieldData, 1);
+
+    if (!random || !place || !tags || !strings || !scalars || !tag) {
+        ann_die("memory is out");
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        row_scalars row = row_scalars_of((uint32_t)numbers[i]);
+        random[i] = row.random;
+        place[i] = row.place;
+        tags[i] = row.tag;
+    }
+    *strings = (pb_schema_StringArray){{tags, n}};
+    *scalars = (pb_schema_ScalarField){.data_case = PB_SCHEMA_ScalarField_string_data,
+                                       .string_data = strings};
+    *tag = (pb_schema_FieldData){.type = 21,
+                                 .field_name = RK_STR("tag"),
+                                 .field_case = PB_SCHEMA_FieldData_scalars,
+                                 .scalars = scalars};
+    columns[0] = longs_field(RK_STR("random"), random, n, arena);
+    columns[1] = longs_field(RK_STR("place"), place, n, arena);
+    columns[2] = tag;
 }
 
 /* Rows |numbers| of the data file, which are their keys, too; |floats| has room for n vectors. */
@@ -135,23 +202,20 @@ insert_rows(const int64_t *numbers, uint32_t n, float *floats, rk_arena *arena)
     for (uint32_t i = 0; i < n; i++) {
         memcpy(floats + i * dim, data.base + (size_t)numbers[i] * dim, dim * sizeof(*floats));
     }
-    pb_schema_LongArray longs = {{(int64_t *)numbers, n}};
-    pb_schema_ScalarField scalars = {.data_case = PB_SCHEMA_ScalarField_long_data,
-                                     .long_data = &longs};
     pb_schema_FloatArray values = {{(const uint8_t *)floats, n * dim}};
     pb_schema_VectorField vectors = {
         .dim = data.dim, .data_case = PB_SCHEMA_VectorField_float_vector, .float_vector = &values};
-    pb_schema_FieldData key = {.type = 5,
-                               .field_name = RK_STR("id"),
-                               .field_case = PB_SCHEMA_FieldData_scalars,
-                               .scalars = &scalars};
     pb_schema_FieldData vector = {.type = 101,
                                   .field_name = RK_STR("vector"),
                                   .field_case = PB_SCHEMA_FieldData_vectors,
                                   .vectors = &vectors};
-    pb_schema_FieldData *columns[] = {&key, &vector};
-    pb_milvus_InsertRequest request = {
-        .collection_name = NAME, .fields_data = {columns, 2}, .num_rows = n};
+    pb_schema_FieldData *columns[5] = {longs_field(RK_STR("id"), numbers, n, arena), &vector};
+    pb_milvus_InsertRequest request = {.collection_name = NAME,
+                                       .fields_data = {columns, scalars_too ? 5 : 2},
+                                       .num_rows = n};
+    if (scalars_too) {
+        scalar_fields(columns + 2, numbers, n, arena);
+    }
     pb_milvus_MutationResult *reply = call(PATH("Insert"), &pb_milvus_InsertRequest_desc, &request,
                                            &pb_milvus_MutationResult_desc, arena);
     check("Insert", reply->status);
@@ -239,13 +303,13 @@ flush(rk_arena *arena)
 }
 
 static void
-fill(char **argv)
+fill(const char *type, const char *m, const char *efc)
 {
     rk_arena *arena = rk_arena_new(0);
     pb_milvus_LoadCollectionRequest load = {.collection_name = NAME, .replica_number = 1};
     double start = ann_now();
 
-    create("HNSW", argv[0], argv[1], arena);
+    create(type, m, efc, arena);
     insert_all(NULL, false, arena);
     double inserted = ann_now();
     flush(arena);
@@ -302,22 +366,21 @@ churn(char **argv)
 static rk_str *requests;
 static atomic_uint_fast64_t served;
 static atomic_bool stop;
-static uint32_t (*found)[64]; /* NULL while measuring */
+uint32_t (*found)[ANSWERS]; /* NULL while measuring */
 
-static void
-encode_requests(const char *ef, rk_arena *arena)
+void
+encode_requests(const char *params_text, rk_str expr, rk_arena *arena)
 {
-    char params[64];
     char topk[16];
     pb_common_KeyValuePair pairs[] = {
         {RK_STR("anns_field"), RK_STR("vector")},
         {RK_STR("topk"), {topk, 0}},
         {RK_STR("metric_type"), data.metric ? RK_STR("COSINE") : RK_STR("L2")},
-        {RK_STR("params"), {params, 0}}};
+        {RK_STR("params"), rk_str_from(params_text)}};
     pb_common_KeyValuePair *list[] = {&pairs[0], &pairs[1], &pairs[2], &pairs[3]};
 
     pairs[1].value.len = (size_t)snprintf(topk, sizeof(topk), "%u", data.k);
-    pairs[3].value.len = (size_t)snprintf(params, sizeof(params), "{\"ef\":%s}", ef);
+    requests = requests ? requests : calloc(data.queries, sizeof(*requests));
     for (uint32_t q = 0; q < data.queries; q++) {
         rk_str bytes = {(const char *)(data.query + (size_t)q * data.dim), (size_t)data.dim * 4};
         pb_common_PlaceholderValue value = {
@@ -325,6 +388,7 @@ encode_requests(const char *ef, rk_arena *arena)
         pb_common_PlaceholderValue *values[] = {&value};
         pb_common_PlaceholderGroup group = {.placeholders = {values, 1}};
         pb_milvus_SearchRequest request = {.collection_name = NAME,
+                                           .dsl = expr,
                                            .dsl_type = 1,
                                            .nq = 1,
                                            .search_params = {list, 4},
@@ -381,7 +445,7 @@ searcher(void *arg)
     return NULL;
 }
 
-static double
+double
 run(size_t threads, double seconds)
 {
     pthread_t ids[THREADS_MAX];
@@ -408,11 +472,12 @@ search(char **argv, int efs)
     size_t threads = RK_MIN((size_t)strtoul(argv[0], NULL, 10), THREADS_MAX);
     double seconds = strtod(argv[1], NULL);
 
-    requests = calloc(data.queries, sizeof(*requests));
     for (int e = 0; e < efs; e++) {
         rk_arena *arena = rk_arena_new(0);
+        char params[64];
         double recall = 0;
-        encode_requests(argv[2 + e], arena);
+        (void)snprintf(params, sizeof(params), "{\"ef\":%s}", argv[2 + e]);
+        encode_requests(params, RK_STR(""), arena);
         found = malloc(data.queries * sizeof(*found));
         (void)run(threads, 0); /* every query once, which also warms up */
         for (uint32_t q = 0; q < data.queries; q++) {
@@ -424,7 +489,6 @@ search(char **argv, int efs)
         fflush(stdout);
         rk_arena_free(arena);
     }
-    free(requests);
 }
 
 /* ---- growing ---- */
@@ -441,13 +505,13 @@ grow(const char *type)
     double worst = 0;
     double sum = 0;
 
-    create(type, "16", "200", arena);
+    bool graph = strcmp(type, "HNSW") == 0;
+    create(type, graph ? "16" : NULL, "200", arena);
     call_status(PATH("LoadCollection"), &pb_milvus_LoadCollectionRequest_desc, &load, arena);
     double start = ann_now();
     insert_all(NULL, false, inner);
     double inserted = ann_now() - start;
-    requests = calloc(data.queries, sizeof(*requests));
-    encode_requests("64", arena);
+    encode_requests("{\"ef\":64}", RK_STR(""), arena);
     for (uint32_t i = 0; i < FIRST; i++) {
         rk_str reply = {NULL, 0};
         rk_err err = {0};
@@ -488,7 +552,14 @@ main(int argc, char **argv)
     }
     data = ann_load(argv[2]);
     if (strcmp(argv[3], "fill") == 0) {
-        fill(argv + 4);
+        fill("HNSW", argv[4], argv[5]);
+    } else if (strcmp(argv[3], "fill-scalars") == 0) {
+        scalars_too = true;
+        scalars_init();
+        fill(argv[4], NULL, NULL);
+    } else if (strcmp(argv[3], "filters") == 0) {
+        scalars_init();
+        filters(strtoul(argv[4], NULL, 10), strtod(argv[5], NULL));
     } else if (strcmp(argv[3], "churn") == 0) {
         churn(argv + 4);
     } else if (strcmp(argv[3], "grow") == 0) {
