@@ -108,3 +108,10 @@ rk_filter_is_constant(const rk_filter *filter, bool *value)
     *value = filter->root->truth;
     return true;
 }
+
+/* The language has no function of the clock; a sample is drawn anew by every call. */
+bool
+rk_filter_is_stable(const rk_filter *filter)
+{
+    return filter->sample == 0;
+}

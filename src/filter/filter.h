@@ -62,6 +62,9 @@ bool rk_filter_primary_key_bound(const rk_filter *filter, const rk_pk **keys, si
 /* True when the expression is constant true, or constant false. */
 bool rk_filter_is_constant(const rk_filter *filter, bool *value);
 
+/* True when it gives the same rows at any time: no time functions, no random sampling. */
+bool rk_filter_is_stable(const rk_filter *filter);
+
 /* A canonical print for tests: parse(print(x)) prints the same. */
 rk_str rk_filter_print(const rk_filter *filter, rk_arena *arena);
 

@@ -665,6 +665,34 @@ test_constants_and_fields(void **state)
     rk_arena_free(arena);
 }
 
+/* Only a sample makes two calls differ, wherever it stands. */
+static void
+test_stable(void **state)
+{
+    static const struct {
+        const char *text;
+        bool stable;
+    } cases[] = {
+        {"n > 1", true},
+        {"true", true},
+        {"1 > 2", true},
+        {"id in [1, 2, 3]", true},
+        {"s like 'a%' or foo == 1 and n is null", true},
+        {"random_sample(0.5)", false},
+        {"n > 1 and random_sample(0.01)", false},
+        {"id == 7 and random_sample(0.999)", false},
+        {"true and random_sample(0.5)", false},
+    };
+    rk_arena *arena = rk_arena_new(0);
+    (void)state;
+
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        const rk_filter *filter = compiled(cases[i].text, table->schema, arena);
+        assert_int_equal(rk_filter_is_stable(filter), cases[i].stable);
+    }
+    rk_arena_free(arena);
+}
+
 static void
 test_paths(void **state)
 {
@@ -765,6 +793,7 @@ main(void)
         cmocka_unit_test(test_templates),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_constants_and_fields),
+        cmocka_unit_test(test_stable),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_sample),
     };
