@@ -16,6 +16,9 @@
  * shape go to stderr at the end. ANN_SHAPES in the environment names the shapes, ANN_QUERIES the
  * number of queries at most.
  *
+ * Filters are in the order of the index (rk_index_filter_new()), as a server has those that came
+ * before; with ANN_FIRST=1 in the environment they are as those that are seen for the first time.
+ *
  * Filters are made before the clock starts and the searches of one cell run in a block, so that
  * making filters does not empty the caches between them; unfiltered searches take turns with them.
  */
@@ -34,6 +37,9 @@ typedef struct bed {
     float *distances; /* queries * rows, squared */
     float *edges;     /* queries * shares * 2: the distance up to which, from which a share lies */
     rk_bitset *masks; /* queries; random and clustered use the first alone */
+    rk_index_filter *
+        *ordered; /* the same in the order of the index, NULL where that gains nothing */
+    bool first;   /* filters are seen for the first time */
     const double *shares;
     uint32_t n_shares;
 } bed;
@@ -139,7 +145,8 @@ pass(const bed *b, const rk_bitset *masks, bool shared, const size_t *counts, rk
                                .params = b->setting,
                                .arena = arena,
                                .filter = masks ? &masks[shared ? 0 : q] : NULL,
-                               .filter_count = counts[q]};
+                               .filter_count = counts[q],
+                               .ordered = masks ? b->ordered[shared ? 0 : q] : NULL};
         rk_err err = {0};
         if (rk_index_search(b->index, b->d->query + (size_t)q * b->d->dim, (size_t)b->d->dim * 4,
                             &o, hits + (size_t)q * ANN_K, &found[q], &err) != RK_OK) {
@@ -200,6 +207,13 @@ measure(const bed *b, const rk_bitset *masks, bool shared, const char *label)
     for (uint32_t q = 0; masks && q < b->queries; q++) {
         counts[q] = rk_bitset_count(&masks[shared ? 0 : q]);
     }
+    for (uint32_t q = 0; masks && !b->first && q < (shared ? 1 : b->queries); q++) {
+        rk_err err = {0};
+        if (rk_index_filter_new(&b->ordered[q], b->index, &masks[q], counts[q], NULL, &err) !=
+            RK_OK) {
+            ann_die(err.text);
+        }
+    }
     (void)pass(b, NULL, true, counts, hits, found, arena);
     (void)pass(b, masks, shared, counts, hits, found, arena);
     double recall = recall_of(b, masks, shared, hits, found);
@@ -213,6 +227,10 @@ measure(const bed *b, const rk_bitset *masks, bool shared, const char *label)
     double of_all = qps / (rounds[1] * b->queries / spent[1]);
     printf("%s %.4f %.0f %.2f\n", label, recall, qps, of_all);
     fflush(stdout);
+    for (uint32_t q = 0; q < b->queries; q++) {
+        rk_index_filter_free(b->ordered[q]);
+        b->ordered[q] = NULL;
+    }
     free(counts);
     free(hits);
     free(found);
@@ -317,6 +335,7 @@ ann_filter(char **argv, int argc)
                            "30",  "50",  "70", "90", "95", "99", "100"};
     const char *wanted = getenv("ANN_SHAPES");
     const char *most = getenv("ANN_QUERIES");
+    const char *first = getenv("ANN_FIRST");
     char **percents = argc > 4 ? argv + 4 : grid;
     int n_percents = argc > 4 ? argc - 4 : (int)RK_COUNT(grid);
     cell slowest[4];
@@ -331,6 +350,7 @@ ann_filter(char **argv, int argc)
              .d = &d,
              .queries = RK_MIN(d.queries, RK_MAX(RK_MIN(fit, most ? ann_number(most) : 400u), 50u)),
              .setting = ann_setting(argv[3], params),
+             .first = first && strcmp(first, "0") != 0,
              .shares = shares};
     unsigned width = ann_threads();
     char label[128];
@@ -345,7 +365,8 @@ ann_filter(char **argv, int argc)
     b.distances = calloc((size_t)b.queries * d.rows, sizeof(float));
     b.edges = calloc((size_t)b.queries * b.n_shares * 2, sizeof(float));
     b.masks = calloc(b.queries, sizeof(*b.masks));
-    if (!b.distances || !b.edges || !b.masks) {
+    b.ordered = calloc(b.queries, sizeof(rk_index_filter *));
+    if (!b.ordered || !b.distances || !b.edges || !b.masks) {
         ann_die("no memory");
     }
     for (uint32_t q = 0; q < b.queries; q++) {

@@ -16,7 +16,8 @@
 #     --core N           the core that searches are pinned to; default: the last
 #     --no-batch         without the second table (1,000 queries in one call)
 #     --mapped           Redkite's vectors stay in a mapped file, only the index is in memory
-#     --filter           Redkite under filters instead: share of the unfiltered speed, recall
+#     --filter           Redkite under filters instead: share of the unfiltered speed, recall; filters that were seen before
+#     --first            filters that are seen for the first time
 #     --record           appends the tables to bench/RESULTS.md, plots go to bench/plots
 #
 # Data, exact answers and the peers' indexes are kept in RK_BENCH_WORK (build/bench-ann), so a second run is cheap; Redkite's index is built anew
@@ -44,8 +45,9 @@ while [ $# -gt 0 ]; do
     --no-batch) batch=0 ;;
     --mapped) export ANN_MAPPED=1 ;;
     --filter) filter=1 ;;
+    --first) export ANN_FIRST=1 ;;
     --record) record=1 ;;
-    *) sed -n '3,27p' "$0" >&2; exit 2 ;;
+    *) sed -n '3,28p' "$0" >&2; exit 2 ;;
     esac
     shift
 done

@@ -327,6 +327,58 @@ rk_index_get_info(const rk_index *index, rk_index_info *out)
     };
 }
 
+void
+rk_index_filter_free(rk_index_filter *filter)
+{
+    if (!filter) {
+        return;
+    }
+    for (size_t i = 0; i < RK_COUNT(filter->owned); i++) {
+        rk_free(filter->owned[i]);
+    }
+    rk_mem_release(filter->mem, filter->reserved_bytes);
+    rk_free(filter);
+}
+
+size_t
+rk_index_filter_bytes(const rk_index_filter *filter)
+{
+    return (size_t)filter->reserved_bytes;
+}
+
+rk_code
+rk_index_filter_new(rk_index_filter **out, const rk_index *index, const rk_bitset *passing,
+                    size_t count, rk_mem *mem, rk_err *err)
+{
+    rk_index_filter *filter = NULL;
+    size_t rows = index->vectors.rows;
+    rk_code code = RK_OK;
+
+    *out = NULL;
+    if (passing->nbits != rows || count > rows) {
+        return rk_fail(err, RK_EINTERNAL, "a filter of %zu bits, %zu set, for an index of %zu rows",
+                       passing->nbits, count, rows);
+    }
+    if (!index->verbs->order || count == 0 || count == rows) {
+        return RK_OK;
+    }
+    filter = rk_alloc_zero(1, sizeof(*filter));
+    if (!filter) {
+        return rk_fail(err, RK_ENOMEM, "index filter: no memory for its header");
+    }
+    filter->index = index;
+    filter->count = count;
+    filter->mem = mem;
+    RK_ERR(index->verbs->order(index, filter, passing, err));
+    if (filter->lists.map) {
+        *out = filter;
+        filter = NULL;
+    }
+out:
+    rk_index_filter_free(filter);
+    return code;
+}
+
 /* The options a kind sees: a filter only where it leaves rows out, k no more than can be found. */
 static rk_code
 effective_options(const rk_index *index, const rk_search_options *options, rk_search_options *out,
@@ -339,8 +391,16 @@ effective_options(const rk_index *index, const rk_search_options *options, rk_se
         return rk_fail(err, RK_EINTERNAL, "filter has %zu bits for %zu rows",
                        options->filter->nbits, rows);
     }
+    if (options->ordered && (options->ordered->index != index || !options->filter ||
+                             options->ordered->count != options->filter_count)) {
+        return rk_fail(err, RK_EINTERNAL,
+                       "the filter of %zu rows in the order of an index is of another index or not "
+                       "of the %zu rows searched",
+                       options->ordered->count, options->filter_count);
+    }
     if (!options->filter || options->filter_count >= rows) {
         out->filter = NULL;
+        out->ordered = NULL;
         out->filter_count = rows;
     }
     out->k = (uint32_t)RK_MIN((size_t)options->k, out->filter_count);

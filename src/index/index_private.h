@@ -267,7 +267,32 @@ typedef struct rk__verbs {
     /* Only kinds that can be opened through a page reader: checks what open did not read. */
     rk_code (*verify)(const rk_index *index, const _Atomic(bool) *cancel, rk_err *err);
     void (*free)(rk_index *index);
+    /* Puts a filter into the order of the index, see rk_index_filter; NULL, or |filter| left as it
+     * is: searches gain nothing by it. */
+    rk_code (*order)(const rk_index *index, rk_index_filter *filter, const rk_bitset *passing,
+                     rk_err *err);
 } rk__verbs;
+
+/* A filter in the order of the lists of clusters, see cluster/ordered.c. */
+typedef struct rk__ordered {
+    const uint8_t *map;    /* bit per place, and room to read eight bytes from any */
+    const uint32_t *first; /* nlist + 1: passing rows of the lists before */
+    const uint32_t *empty; /* bit per list: none of its rows pass */
+    uint32_t n_empty;
+    bool packed;           /* the three that follow are there: */
+    const uint8_t *blocks; /* the codes of the passing rows alone, in blocks of a list each, */
+    const uint32_t *first_block; /* nlist + 1, */
+    const uint32_t *places;      /* and the places of these rows */
+} rk__ordered;
+
+struct rk_index_filter {
+    const rk_index *index;
+    size_t count;
+    rk__ordered lists; /* |map| NULL: not made */
+    void *owned[2];    /* the memory that it points into */
+    rk_mem *mem;
+    uint64_t reserved_bytes;
+};
 
 struct rk_index {
     rk__kind_id kind;

@@ -257,6 +257,8 @@ typedef struct rk__cluster_lists {
 /* The next |want| lists, about, nearest first when |ordered|; false: none are left, or no memory.
  */
 bool rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered);
+/* Lists whose bit is set in |these| are not given any more. */
+void rk__cluster_lists_without(rk__cluster_lists *lists, const uint32_t *these);
 /* Keys of the |n| lists in |items| from the records of their centres. */
 void rk__cluster_lists_key(const rk__cluster_lists *lists, rk__cluster_item *items, uint32_t n);
 /* Rising keys, by bucket, from |from| to |to|. */
@@ -274,6 +276,12 @@ rk_code rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const
 rk_code rk__cluster_search(const rk_index *index, const rk__cluster *cluster,
                            const rk__query *query, const rk_search_options *options, rk__heap *heap,
                            rk_err *err);
+
+/* ---- cluster/ordered.c ---- */
+
+/* Puts |passing| into the order of the lists. */
+RK_MUST_CHECK rk_code rk__cluster_order(const rk__cluster *cluster, rk_index_filter *filter,
+                                        const rk_bitset *passing, rk_err *err);
 
 /* ---- cluster/build.c, cluster/tune.c, cluster/image.c ---- */
 

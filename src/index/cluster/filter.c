@@ -83,6 +83,34 @@ list_of(const rk__cluster *c, uint32_t row)
     return row < c->rows ? c->list_of[row] : c->info.nlist;
 }
 
+/* Scores what passes by record, from a filter in order. */
+static void
+score_ordered(rk__cluster_search_state *s)
+{
+    const rk__cluster *c = s->cluster;
+
+    rk__cluster_lists_without(&s->lists, s->ordered->empty);
+    if (!s->lists.seen || !rk__cluster_lists_next(&s->lists, c->info.nlist, false)) {
+        return;
+    }
+    for (uint32_t i = 0; i < s->lists.n && !s->no_memory; i++) {
+        const rk__cluster_item *list = &s->lists.items[i];
+        uint32_t end = c->first_row[list->at + 1];
+        for (uint32_t from = c->first_row[list->at]; from < end; from += 56) {
+            uint64_t bits;
+            memcpy(&bits, s->map + from / 8, sizeof(bits));
+            bits = bits >> from % 8 & ((UINT64_C(1) << RK_MIN(end - from, 56u)) - 1);
+            for (; bits; bits &= bits - 1) {
+                rk__cluster_wait(s, -INFINITY, list->key, from + (uint32_t)__builtin_ctzll(bits));
+                if (s->n_waiting == 3 * RK__CLUSTER_BATCH) {
+                    rk__cluster_flush(s);
+                }
+            }
+        }
+    }
+    rk__cluster_flush(s);
+}
+
 bool
 rk__cluster_few(rk__cluster_search_state *s)
 {
@@ -94,6 +122,10 @@ rk__cluster_few(rk__cluster_search_state *s)
     if ((float)s->options->filter_count * record_cost(c) >
         FEW_FIXED * (6000 + 15 * (float)c->space.dim) + FEW_PROBING * probing_cost(s)) {
         return false;
+    }
+    if (s->ordered) {
+        score_ordered(s);
+        return true;
     }
     if (!rk__cluster_lists_next(&s->lists, c->info.nlist, false)) {
         return true;
@@ -328,7 +360,8 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
     uint32_t passing = 0;
     uint32_t held = 0;
 
-    if (s->map && !holds_any(c, s->map, list->at)) {
+    if (s->ordered ? s->ordered->first[list->at] == s->ordered->first[list->at + 1]
+                   : s->map && !holds_any(c, s->map, list->at)) {
         s->tested += rows;
         s->empty++;
         return;
@@ -390,6 +423,9 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
     lists->stage = FIRST_TIMES * s->effort.first;
     while (!s->no_memory) {
         if (i == lists->n) {
+            if (lists->given > 0 && s->ordered) {
+                rk__cluster_lists_without(lists, s->ordered->empty);
+            }
             if (!rk__cluster_lists_next(lists, lists->stage, true)) {
                 break;
             }

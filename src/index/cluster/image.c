@@ -210,10 +210,17 @@ search_index(const rk_index *index, const rk__query *query, const rk_search_opti
     return rk__cluster_search(index, index->impl, query, options, heap, err);
 }
 
+static rk_code
+order(const rk_index *index, rk_index_filter *filter, const rk_bitset *passing, rk_err *err)
+{
+    return rk__cluster_order(index->impl, filter, passing, err);
+}
+
 const rk__verbs rk__cluster_verbs = {
     .build = rk__cluster_build,
     .search = search_index,
     .sections = sections_of,
     .open = open_index,
     .free = free_index,
+    .order = order,
 };

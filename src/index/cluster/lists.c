@@ -157,12 +157,34 @@ promising_lists(rk__cluster_lists *lists, rk__cluster_item *items, uint32_t want
     return n;
 }
 
+static bool
+init_seen(rk__cluster_lists *lists)
+{
+    if (!lists->seen) {
+        lists->seen =
+            RK_ARENA_ARRAY(lists->arena, uint32_t, (lists->cluster->info.nlist + 31) / 32);
+        lists->no_memory = !lists->seen;
+    }
+    return lists->seen != NULL;
+}
+
+void
+rk__cluster_lists_without(rk__cluster_lists *lists, const uint32_t *these)
+{
+    if (!init_seen(lists) || lists->given == lists->cluster->info.nlist) {
+        return;
+    }
+    for (uint32_t w = 0; w < (lists->cluster->info.nlist + 31) / 32; w++) {
+        lists->given += (uint32_t)__builtin_popcount(these[w] & ~lists->seen[w]);
+        lists->seen[w] |= these[w];
+    }
+}
+
 bool
 rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
 {
     uint32_t nlist = lists->cluster->info.nlist;
     uint32_t left = nlist - lists->given;
-    size_t words = (nlist + 31) / 32;
     rk__cluster_item *items = NULL;
     rk__cluster_item *sorted = NULL;
 
@@ -174,10 +196,7 @@ rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
     size_t room = all ? left : 2 * (size_t)want + 2 * RK__BITS_ROWS;
     items = rk_arena_alloc(lists->arena, room * sizeof(*items));
     sorted = ordered ? rk_arena_alloc(lists->arena, room * sizeof(*items)) : items;
-    if (!lists->seen) {
-        lists->seen = RK_ARENA_ARRAY(lists->arena, uint32_t, words);
-    }
-    if (!items || !sorted || !lists->seen) {
+    if (!items || !sorted || !init_seen(lists)) {
         lists->no_memory = true;
         return false;
     }

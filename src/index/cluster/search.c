@@ -192,6 +192,10 @@ prepare(rk__cluster_search_state *s, uint32_t k, bool *finite, rk_err *err)
     s->lists.cluster = s->cluster;
     s->lists.query = &s->coded;
     s->lists.arena = arena;
+    if (s->options->ordered && s->options->ordered->lists.map) {
+        s->ordered = &s->options->ordered->lists;
+        s->map = s->ordered->map;
+    }
     s->share = (float)s->options->filter_count / (float)s->cluster->rows;
     s->held_key = -INFINITY;
     s->reached = (rk__cluster_out){-INFINITY, -INFINITY};

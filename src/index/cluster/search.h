@@ -72,7 +72,8 @@ typedef struct rk__cluster_search_state {
     bool apart;              /* the rows that pass are elsewhere */
     rk__cluster_out reached; /* by the lists so far; traced */
 
-    const uint8_t *map; /* bits of the filter by place; NULL: not made */
+    const rk__ordered *ordered; /* the filter in the order of the lists; NULL: not made before */
+    const uint8_t *map;         /* bits of the filter by place; NULL: not made */
     rk__cluster_pending *pending;
     uint32_t n_pending;
 } rk__cluster_search_state;

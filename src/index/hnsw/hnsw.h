@@ -406,6 +406,9 @@ double rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double
 rk_code rk__hnsw_build_all(rk_index *index, const rk_build_options *options, rk_err *err);
 rk_code rk__hnsw_merge_all(rk_index *index, const rk_merge_part *base,
                            const rk_build_options *options, bool *merged, rk_err *err);
+/* A filter in the order of the clusters, where there are any. */
+rk_code rk__hnsw_order_filter(const rk_index *index, rk_index_filter *filter,
+                              const rk_bitset *passing, rk_err *err);
 
 /* ---- hnsw/tune.c ---- */
 

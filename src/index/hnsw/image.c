@@ -265,4 +265,5 @@ const rk__verbs rk__hnsw_verbs = {
     .sections = rk__hnsw_sections,
     .open = rk__hnsw_open,
     .free = rk__hnsw_free,
+    .order = rk__hnsw_order_filter,
 };

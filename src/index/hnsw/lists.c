@@ -75,6 +75,15 @@ rk__hnsw_merge_all(rk_index *index, const rk_merge_part *base, const rk_build_op
     return *merged ? rk__hnsw_finish(index, options, err) : RK_OK;
 }
 
+rk_code
+rk__hnsw_order_filter(const rk_index *index, rk_index_filter *filter, const rk_bitset *passing,
+                      rk_err *err)
+{
+    const rk__hnsw *graph = index->impl;
+
+    return graph->lists ? rk__cluster_order(graph->lists, filter, passing, err) : RK_OK;
+}
+
 /* ---- what a search costs ---- */
 
 /* Fitted to one thread of a server with eight channels of memory, on data of 96 to 784 dimensions
