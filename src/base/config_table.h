@@ -348,6 +348,10 @@
       "Loads are refused past this share of the memory limit, in percent.")                        \
     X(CACHE_WARMUP, "queryNode.cache.warmup", CHOICE, "disable", 0, 0, N,                          \
       "disable|sync|async: Read mapped data ahead after a load.")                                  \
+    X(FILTER_CACHE, "queryNode.exprCache.enabled", BOOL, "true", 0, 0, 0,                          \
+      "Keep which rows pass the filters that come again.")                                         \
+    X(FILTER_CACHE_BYTES, "queryNode.exprCache.capacityBytes", SIZE, "268435456", 65536,           \
+      1099511627776, 0, "Memory for that; never more than a sixteenth of the memory limit.")       \
     X(MAX_TS_LAG, "queryNode.scheduler.maxTimestampLag", DURATION, "86400", 0, 315360000000,       \
       (R | S), "A read that must wait longer than this for its timestamp is refused.")
 

@@ -6,11 +6,18 @@
  * look-ups: the rows found become the bitset, and only chunks that hold one are evaluated.
  * Otherwise the filter runs over 64 Ki rows at a time, so that its scratch stays small whatever the
  * size of the segment; slices without a visible row are skipped.
+ *
+ * Of a sealed segment, the bits of a filter that comes again are kept (filter_cache.c): then it is
+ * evaluated for all rows, visible or not.
  */
+#include "base/log.h"
 #include "search/search_private.h"
 
-#define SLICE_ROWS ((size_t)65536)
-#define FOUND_MAX  64u
+#define SLICE_ROWS   ((size_t)65536)
+#define FOUND_MAX    64u
+#define KEEP_TEXT    ((size_t)64 << 10) /* bytes of an expression with its values, at most */
+#define KEEP_BITS    2u                 /* kept when it comes so often, */
+#define KEEP_ORDERED 4u                 /* and so often in the order of an index */
 
 /* ---- compile ---- */
 
@@ -38,6 +45,32 @@ copy_templates(rk_template **out, const pb_rk_Predicate *predicate, rk_arena *ar
     return *out ? RK_OK : RK_ENOMEM;
 }
 
+/* What the condition is kept under: the same expression with the same values, for the same fields.
+ */
+static rk_code
+name_condition(rk__predicate *p, const pb_rk_Predicate *predicate, rk_arena *arena, rk_err *err)
+{
+    int64_t version = p->schema->version;
+    rk_str request;
+
+    p->can_keep = false;
+    if (p->bound || !rk_filter_is_stable(p->filter)) {
+        return RK_OK;
+    }
+    if (pb_encode_arena(&pb_rk_Predicate_desc, predicate, &request, arena) != RK_OK) {
+        return rk__no_memory(err);
+    }
+    char *text = rk_arena_alloc(arena, sizeof(version) + request.len);
+    if (!text) {
+        return rk__no_memory(err);
+    }
+    memcpy(text, &version, sizeof(version));
+    memcpy(text + sizeof(version), request.data, request.len);
+    p->kept_text = (rk_str){text, sizeof(version) + request.len};
+    p->can_keep = p->kept_text.len <= KEEP_TEXT;
+    return RK_OK;
+}
+
 rk_code
 rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
                    const pb_rk_ReadScope *scope, rk_schema *schema, rk_arena *arena, rk_err *err)
@@ -46,7 +79,7 @@ rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
     rk_template *templates;
     bool value;
 
-    *out = (rk__predicate){.schema = schema};
+    *out = (rk__predicate){.schema = schema, .can_keep = true}; /* of no filter: what is deleted */
     if (scope) {
         out->partition_ids = scope->partition_ids;
     }
@@ -66,7 +99,7 @@ rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
     }
     out->exact = rk_filter_primary_keys(out->filter, &out->keys, &out->keys_len);
     out->bound = out->exact || rk_filter_primary_key_bound(out->filter, &out->keys, &out->keys_len);
-    return RK_OK;
+    return name_condition(out, predicate, arena, err);
 }
 
 /* ---- apply ---- */
@@ -224,44 +257,179 @@ drop_nulls(rk__target *t, const rk_field *vector, rk_err *err)
     return RK_OK;
 }
 
+/* ---- kept filters ---- */
+
+static int64_t
+segment_id(const rk_segment *seg)
+{
+    rk_segment_stats stats;
+
+    rk_segment_get_stats(seg, &stats);
+    return stats.ids.id;
+}
+
+/* Evaluates the filter for all rows and keeps it; NULL: no room, or it is not defined for all. */
+static const rk__kept *
+keep(const rk__predicate *p, const rk__kept_key *key, rk_segment *seg, size_t rows, rk_arena *arena,
+     rk_arena *scratch)
+{
+    uint64_t bytes = rk_bitset_words(rows) * sizeof(uint64_t);
+    rk_bitset bits = {NULL, 0};
+
+    if (!rk__filter_cache_room(p->cache, bytes)) {
+        return NULL;
+    }
+    if (rk_bitset_init(&bits, rows) == RK_OK) {
+        rk_bitset_fill(&bits, true);
+        if (eval_rows(p, seg, &bits, arena, scratch, NULL) == RK_OK) {
+            return rk__filter_cache_keep(p->cache, key, bits, rk_bitset_count(&bits), NULL, bytes,
+                                         arena);
+        }
+        rk_bitset_deinit(&bits);
+    }
+    rk_mem_release(rk__filter_cache_mem(p->cache), bytes);
+    return NULL;
+}
+
+/* The kept bits of the filter, until |arena| is reset; NULL: it has to be evaluated. */
+static const rk__kept *
+kept_bits(const rk__predicate *p, const rk__target *t, rk_arena *arena, rk_arena *scratch)
+{
+    rk__kept_key key = {.segment_id = segment_id(t->seg), .text = p->kept_text};
+    const rk__kept *kept;
+    bool is_worth;
+
+    if (!p->cache || !p->filter || !p->can_keep || t->deletes == RK__UNSETTLED) {
+        return NULL;
+    }
+    rk__kept_key_finish(&key);
+    kept = rk__filter_cache_find(p->cache, &key, 1, KEEP_BITS, &is_worth, arena);
+    return kept || !is_worth ? kept : keep(p, &key, t->seg, t->rows, arena, scratch);
+}
+
+/* For a filter in the order of an index, about; which reserves by itself. */
+static bool
+make_room(rk_filter_cache *cache, size_t rows)
+{
+    uint64_t bytes = rows / 4 + 4096;
+
+    if (!rk__filter_cache_room(cache, bytes)) {
+        return false;
+    }
+    rk_mem_release(rk__filter_cache_mem(cache), bytes);
+    return true;
+}
+
+const rk_index_filter *
+rk__target_ordered(const rk__target *t, const rk__predicate *p, const rk_index *index,
+                   uint64_t index_uid, size_t queries, rk_arena *arena)
+{
+    rk__kept_key key = {.segment_id = segment_id(t->seg),
+                        .index_uid = index_uid,
+                        .deletes = t->deletes,
+                        .field_id = t->field_id,
+                        .text = p->kept_text};
+    rk_index_filter *ordered = NULL;
+    const rk__kept *kept;
+    bool is_worth;
+
+    if (!p->cache || !p->can_keep || t->all || t->deletes == RK__UNSETTLED) {
+        return NULL;
+    }
+    rk__kept_key_finish(&key);
+    kept = rk__filter_cache_find(p->cache, &key, (uint32_t)RK_MIN(queries, (size_t)UINT32_MAX),
+                                 KEEP_ORDERED, &is_worth, arena);
+    if (!kept && is_worth && make_room(p->cache, t->rows) &&
+        rk_index_filter_new(&ordered, index, &t->filter, t->passing, rk__filter_cache_mem(p->cache),
+                            NULL) == RK_OK) {
+        /* one that gains nothing is kept, too: as that */
+        kept = rk__filter_cache_keep(p->cache, &key, (rk_bitset){NULL, 0}, t->passing, ordered, 0,
+                                     arena);
+    }
+    return kept ? kept->ordered : NULL;
+}
+
+/* ---- the whole ---- */
+
+/* Bits of all that are visible; where |from| is given, of those of |from|. */
+static rk_code
+own_bits(rk__target *t, const rk_bitset *from, rk_arena *arena, rk_err *err)
+{
+    if (t->all) {
+        if (rk_bitset_init_arena(&t->filter, t->rows, arena) != RK_OK) {
+            return rk__no_memory(err);
+        }
+        rk_bitset_fill(&t->filter, true);
+        t->all = false;
+    }
+    if (from) {
+        rk_bitset_and(&t->filter, from);
+    }
+    return RK_OK;
+}
+
+/* The rows that pass the predicate, of those visible; |*counted|: t->passing says how many. */
+static rk_code
+apply(rk__target *t, const rk__predicate *p, bool nulls, bool *counted, rk_arena *arena,
+      rk_arena *scratch, rk_err *err)
+{
+    const rk__kept *kept = kept_bits(p, t, arena, scratch);
+
+    *counted = kept && t->all && !nulls;
+    if (*counted) {
+        t->filter = kept->bits;
+        t->passing = kept->count;
+        t->all = false;
+        return RK_OK;
+    }
+    RK_RET(own_bits(t, kept ? &kept->bits : NULL, arena, err));
+    if (kept) {
+        return RK_OK;
+    }
+    if (p->bound) {
+        rk_bitset found;
+        rk_arena_reset(scratch);
+        if (rk_bitset_init_arena(&found, t->rows, arena) != RK_OK ||
+            find_keys(&found, p, t->seg, t->rows, scratch) != RK_OK) {
+            return rk__no_memory(err);
+        }
+        rk_bitset_and(&t->filter, &found);
+    }
+    if (p->filter && !p->exact) {
+        RK_RET(eval_rows(p, t->seg, &t->filter, arena, scratch, err));
+    }
+    return RK_OK;
+}
+
 rk_code
 rk__target_init(rk__target *out, const rk__predicate *predicate, rk_segment *seg, uint64_t read_ts,
                 const rk_field *vector, rk_arena *arena, rk_arena *scratch, rk_err *err)
 {
-    bool narrowed = predicate->filter || predicate->bound || (vector && vector->nullable);
+    bool nulls = vector && vector->nullable;
+    bool narrowed = predicate->filter || predicate->bound || nulls;
+    bool counted;
 
     *out = (rk__target){.seg = seg};
     if (predicate->nothing) {
         return RK_OK;
     }
+    out->deletes = rk_segment_deletes_upto(seg, read_ts);
     RK_RET(rk_segment_visible(seg, read_ts, &out->filter, &out->rows, &out->all, arena, err));
+    if (rk_segment_deletes_upto(seg, read_ts) != out->deletes) {
+        out->deletes = RK__UNSETTLED;
+    }
     if (out->all && !narrowed) {
         out->passing = out->rows;
         return RK_OK;
     }
-    if (out->all) {
-        if (rk_bitset_init_arena(&out->filter, out->rows, arena) != RK_OK) {
-            return rk__no_memory(err);
-        }
-        rk_bitset_fill(&out->filter, true);
-        out->all = false;
-    }
-    if (predicate->bound) {
-        rk_bitset found;
-        rk_arena_reset(scratch);
-        if (rk_bitset_init_arena(&found, out->rows, arena) != RK_OK ||
-            find_keys(&found, predicate, seg, out->rows, scratch) != RK_OK) {
-            return rk__no_memory(err);
-        }
-        rk_bitset_and(&out->filter, &found);
-    }
-    if (predicate->filter && !predicate->exact) {
-        RK_RET(eval_rows(predicate, seg, &out->filter, arena, scratch, err));
-    }
-    if (vector && vector->nullable) {
+    RK_RET(apply(out, predicate, nulls, &counted, arena, scratch, err));
+    if (nulls) {
+        out->field_id = vector->id;
         RK_RET(drop_nulls(out, vector, err));
     }
-    out->passing = rk_bitset_count(&out->filter);
+    if (!counted) {
+        out->passing = rk_bitset_count(&out->filter);
+    }
     return RK_OK;
 }
 

@@ -97,6 +97,12 @@ rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRequest *request, rk_sch
     return RK_OK;
 }
 
+void
+rk_query_plan_use(rk_query_plan *plan, rk_filter_cache *cache)
+{
+    plan->predicate.cache = cache;
+}
+
 bool
 rk_query_plan_is_unbounded(const rk_query_plan *plan)
 {

@@ -16,6 +16,25 @@
 
 #include "segment/segment.h"
 
+/*
+ * Which rows of sealed segments pass the filters of recent reads, so that a filter that comes again
+ * costs a look-up. One for all reads of a process; |limit_bytes| are charged to |mem| as they are
+ * used. Any thread; freed when no arena of a read is left.
+ */
+typedef struct rk_filter_cache rk_filter_cache;
+RK_MUST_CHECK rk_code rk_filter_cache_new(rk_filter_cache **out, uint64_t limit_bytes, rk_mem *mem,
+                                          rk_err *err);
+void rk_filter_cache_free(rk_filter_cache *cache);
+/* Nothing is kept of that segment any more. |cache| may be NULL. */
+void rk_filter_cache_drop(rk_filter_cache *cache, int64_t segment_id);
+typedef struct rk_filter_cache_stats {
+    uint64_t hits, misses; /* look-ups */
+    uint64_t evicted;
+    uint64_t entries;
+    uint64_t bytes;
+} rk_filter_cache_stats;
+void rk_filter_cache_get_stats(rk_filter_cache *cache, rk_filter_cache_stats *out);
+
 typedef struct rk_search_plan rk_search_plan;
 typedef struct rk_query_plan rk_query_plan;
 
@@ -23,6 +42,8 @@ typedef struct rk_query_plan rk_query_plan;
  * the predicate. */
 RK_MUST_CHECK rk_code rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request,
                                          rk_schema *schema, rk_arena *arena, rk_err *err);
+/* Its filters are looked up, and kept, in |cache|, which may be NULL. */
+void rk_search_plan_use(rk_search_plan *plan, rk_filter_cache *cache);
 /* Searches |segs| at scope.read_ts (not 0). Fills counts, scores, ids, segment_ids, rows,
  * rows_scanned of |out|; no fields. */
 RK_MUST_CHECK rk_code rk_search_run(const rk_search_plan *plan, rk_segment *const *segs,
@@ -40,6 +61,7 @@ RK_MUST_CHECK rk_code rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRe
 /* True when it asks for the fields of every row without a limit, in whatever words: empty, `true`,
  * `1 == 1`. */
 bool rk_query_plan_is_unbounded(const rk_query_plan *plan);
+void rk_query_plan_use(rk_query_plan *plan, rk_filter_cache *cache);
 /* Rows in primary key order, at most offset + limit of them (or just the count), with output
  * fields, keys and timestamps. */
 RK_MUST_CHECK rk_code rk_query_run(const rk_query_plan *plan, rk_segment *const *segs,

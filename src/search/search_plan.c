@@ -116,3 +116,9 @@ rk_search_plan_new(rk_search_plan **out, const pb_rk_SearchRequest *request, rk_
     *out = plan;
     return RK_OK;
 }
+
+void
+rk_search_plan_use(rk_search_plan *plan, rk_filter_cache *cache)
+{
+    plan->predicate.cache = cache;
+}

@@ -19,7 +19,10 @@ typedef struct rk__predicate {
     bool bound;              /* only rows with one of |keys| can pass */
     const rk_pk *keys;
     size_t keys_len;
-    pb_i64s partition_ids; /* empty: all */
+    pb_i64s partition_ids;  /* empty: all */
+    rk_filter_cache *cache; /* NULL: none */
+    rk_str kept_text;       /* what names the condition there, when |can_keep| */
+    bool can_keep;          /* the condition holds for the same rows at any time */
 } rk__predicate;
 
 struct rk_search_plan {
@@ -52,8 +55,12 @@ typedef struct rk__target {
     size_t rows;
     size_t passing;
     bool all;
-    rk_bitset filter; /* when not |all| */
+    rk_bitset filter; /* when not |all|; not to be written to */
+    uint64_t deletes; /* taken out of |filter|; RK__UNSETTLED: another read may see other rows */
+    int64_t field_id; /* whose nulls are taken out; 0: of none */
 } rk__target;
+
+#define RK__UNSETTLED UINT64_MAX
 
 /* predicate.c */
 rk_code rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
@@ -64,12 +71,53 @@ rk_code rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
 rk_code rk__target_init(rk__target *out, const rk__predicate *predicate, rk_segment *seg,
                         uint64_t read_ts, const rk_field *vector, rk_arena *arena,
                         rk_arena *scratch, rk_err *err);
+/* The target's rows in the order of |index|, for |queries| searches more; NULL: not kept. */
+const rk_index_filter *rk__target_ordered(const rk__target *t, const rk__predicate *predicate,
+                                          const rk_index *index, uint64_t index_uid, size_t queries,
+                                          rk_arena *arena);
 /* Targets of those segments that are in scope and have passing rows. */
 rk_code rk__targets(rk__target **out, size_t *n, const rk__predicate *predicate,
                     rk_segment *const *segs, size_t segs_len, uint64_t read_ts,
                     const rk_field *vector, rk_arena *arena, rk_err *err);
 /* Position of |field| in the segment's own schema. */
 rk_code rk__field_position(const rk_segment *seg, const rk_field *field, size_t *out, rk_err *err);
+
+/* filter_cache.c */
+/* What bits are of. Rows of the segment that pass |text|; with |index_uid| those that a read may
+ * return, in the order of that index. */
+typedef struct rk__kept_key {
+    int64_t segment_id;
+    uint64_t index_uid; /* 0: by row, whatever was deleted */
+    uint64_t deletes;   /* as in rk__target, and */
+    int64_t field_id;
+    rk_str text;
+    uint64_t hash;
+} rk__kept_key;
+typedef struct rk__kept rk__kept;
+struct rk__kept {
+    rk__kept_key key;
+    rk_bitset bits; /* one of the two */
+    size_t count;
+    rk_index_filter *ordered;
+    uint64_t bytes;
+    rk_mem *mem;
+    rk__kept *next;          /* of its bucket */
+    rk__kept *newer, *older; /* by last use */
+    _Atomic(uint32_t) refs;  /* acquire and release, so that the last one may free */
+};
+void rk__kept_key_finish(rk__kept_key *key); /* the hash */
+/* What is kept, until |arena| is reset; NULL: nothing, and |*keep| tells whether to: it was asked
+ * for |worth| times, |times| of them now. */
+const rk__kept *rk__filter_cache_find(rk_filter_cache *cache, const rk__kept_key *key,
+                                      uint32_t times, uint32_t worth, bool *keep, rk_arena *arena);
+/* Reserves |bytes|, of filters not used for long if need be; false: there is no room. */
+bool rk__filter_cache_room(rk_filter_cache *cache, uint64_t bytes);
+rk_mem *rk__filter_cache_mem(const rk_filter_cache *cache);
+/* Takes over |bits| (rk_bitset_init()), |bytes| of them reserved, or |ordered|, also when it fails:
+ * NULL, no memory. */
+const rk__kept *rk__filter_cache_keep(rk_filter_cache *cache, const rk__kept_key *key,
+                                      rk_bitset bits, size_t count, rk_index_filter *ordered,
+                                      uint64_t bytes, rk_arena *arena);
 
 /* queries.c */
 rk_code rk__queries_init(rk_search_plan *plan, const pb_rk_SearchRequest *request, rk_arena *arena,

@@ -145,6 +145,8 @@ search_target(const run *r, const rk__target *t, size_t first, size_t n, rk_hit 
         /* against the window asked for, not what is left of it in this segment */
         code = rk_index_check_search(rk_str_from(info.kind), options.params, r->plan->topk, r->err);
         if (code == RK_OK) {
+            options.ordered = rk__target_ordered(t, &r->plan->predicate, index,
+                                                 rk_segment_index_uid(held), n, r->arena);
             code = search_index(r, index, &options, first, n, hits, counts);
         }
         if (code == RK_ECORRUPT) { /* a page found damaged as it was read: the column is there */

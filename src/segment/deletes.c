@@ -87,6 +87,7 @@ delete_row_locked(rk_segment *seg, uint32_t row, uint64_t ts, size_t *hits, rk_e
     while (at > 0 && d->list[at - 1].ts > ts) {
         at--;
     }
+    d->inserted += at < d->len;
     memmove(&d->list[at + 1], &d->list[at], (d->len - at) * sizeof(*d->list));
     d->list[at] = (rk__delete){ts, row};
     d->len++;
@@ -164,6 +165,20 @@ count_upto_locked(const rk__deletes *d, uint64_t ts)
         }
     }
     return lo;
+}
+
+uint64_t
+rk__deletes_upto(const rk__deletes *deletes, uint64_t ts)
+{
+    rk__deletes *d = (rk__deletes *)(uintptr_t)deletes; /* const to callers, but for the lock */
+
+    if (ts < atomic_load_explicit(&d->min_ts, memory_order_relaxed)) {
+        return 0;
+    }
+    rk_mutex_lock(&d->lock);
+    uint64_t n = count_upto_locked(d, ts) | d->inserted << 32; /* row numbers have 32 bits */
+    rk_mutex_unlock(&d->lock);
+    return n;
 }
 
 void

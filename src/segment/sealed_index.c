@@ -228,6 +228,12 @@ rk_segment_index_unref(rk_segment_index *held)
     }
 }
 
+uint64_t
+rk_segment_index_uid(const rk_segment_index *held)
+{
+    return held->uid;
+}
+
 /* Whether the object holds an index that is read page by page. What cannot be read is found out,
  * and said, by what opens it. */
 static bool
@@ -267,6 +273,7 @@ rk_code
 rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_segment_env *env,
                       rk_segment_index **out, rk_err *err)
 {
+    static _Atomic(uint64_t) opened; /* relaxed: only that each gets another number */
     rk_segment_index *held = rk_alloc_zero(1, sizeof(*held));
     char *name = rk_strdup(file->object);
     size_t position = 0;
@@ -280,6 +287,7 @@ rk__sealed_index_open(rk_segment *seg, const pb_rk_IndexFile *file, const rk_seg
     }
     atomic_init(&held->refs, 1);
     held->objects = env->objects;
+    held->uid = atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed) + 1;
     RK_ERR(field_position(seg, file->field_id, &position, err));
     code = is_paged(env->objects, name) ? open_paged(held, seg, position, name, env, err)
                                         : open_mapped(held, seg, position, name, env, err);

@@ -129,6 +129,15 @@ rk_segment_visible(const rk_segment *seg, uint64_t read_ts, rk_bitset *out, size
     return RK_OK;
 }
 
+uint64_t
+rk_segment_deletes_upto(const rk_segment *seg, uint64_t read_ts)
+{
+    if (!seg->sealed || read_ts < seg->sealed->max_ts) {
+        return UINT64_MAX;
+    }
+    return rk__deletes_upto(&seg->deletes, read_ts);
+}
+
 rk_code
 rk__segment_live(const rk_segment *seg, uint64_t ts, rk_bitset *out, rk_err *err)
 {

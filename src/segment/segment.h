@@ -124,6 +124,11 @@ RK_MUST_CHECK rk_code rk_segment_delete(rk_segment *seg, const pb_schema_IDs *ke
 RK_MUST_CHECK rk_code rk_segment_visible(const rk_segment *seg, uint64_t read_ts, rk_bitset *out,
                                          size_t *rows, bool *all, rk_arena *arena, rk_err *err);
 
+/* A number for the rows that such a read leaves out: where it is the same before
+ * rk_segment_visible() and after, every other read for which it is has the same bits. UINT64_MAX:
+ * cannot be told, as of growing segments. */
+uint64_t rk_segment_deletes_upto(const rk_segment *seg, uint64_t read_ts);
+
 /* Columns chunk by chunk: chunk c holds rows [first, first + column.rows). A sealed segment has one
  * chunk. Row counts are those of the moment |rows| was taken. */
 size_t rk_segment_chunk_of(const rk_segment *seg, size_t row, size_t *first);
@@ -143,6 +148,8 @@ typedef struct rk_segment_index rk_segment_index;
 rk_segment_index *rk_segment_index_ref(const rk_segment *seg, int64_t field_id,
                                        const rk_index **out);
 void rk_segment_index_unref(rk_segment_index *held);
+/* Never that of another index opened by this process, and not 0. */
+uint64_t rk_segment_index_uid(const rk_segment_index *held);
 
 /*
  * Index files found damaged after they were opened: by a search that read a bad page, which marks

@@ -30,7 +30,8 @@ typedef struct rk__deletes {
     rk_mutex lock; /* guards list, words; leaf: nothing is taken under it but the memory budget's */
     rk__delete *list; /* rising ts; a row is in it once */
     size_t len, cap;
-    uint64_t *words; /* the same rows as bits */
+    uint64_t inserted; /* rows that came later than one with a higher ts */
+    uint64_t *words;   /* the same rows as bits */
     size_t words_len;
     uint64_t reserved_bytes;  /* of the segment's budget */
     _Atomic(uint64_t) min_ts; /* lowest of the list, UINT64_MAX when empty; relaxed: a hint that a
@@ -109,6 +110,7 @@ struct rk_segment_index {
     rk_pages *pages;
     rk_object_store *objects;
     char *object;
+    uint64_t uid;           /* in the order of opening */
     _Atomic(bool) verified; /* nothing of it is unchecked */
     _Atomic(bool) damaged;
 };
@@ -145,6 +147,8 @@ rk_code rk__segment_live(const rk_segment *seg, uint64_t ts, rk_bitset *out, rk_
 /* deletes.c */
 void rk__deletes_init(rk__deletes *d);
 void rk__deletes_deinit(rk__deletes *d, rk_mem *mem);
+/* A number for the rows deleted up to |ts|: how many, and of which list. */
+uint64_t rk__deletes_upto(const rk__deletes *d, uint64_t ts);
 /* Clears the bits of rows deleted up to |ts|. */
 void rk__deletes_apply(const rk__deletes *d, uint64_t ts, rk_bitset *rows);
 

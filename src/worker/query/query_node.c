@@ -16,6 +16,8 @@
 #include "base/log.h"
 #include "worker/query/query_private.h"
 
+#define CACHE_SHARE 16u /* of the memory limit at most, for kept filters */
+
 /* Position of |id|, or where it would be inserted. Caller holds table. */
 static size_t
 find_position(const rk_query_node *node, int64_t id)
@@ -313,6 +315,7 @@ release_segments(void *self, const void *request, void *response, rk_ctx *ctx)
     }
     rk_rwlock_unlock(&node->table);
     for (size_t i = 0; i < gone_len; i++) {
+        rk_filter_cache_drop(node->filters, gone[i].id);
         rk_segment_unref(gone[i].segment);
         rk_free(gone[i].channel);
     }
@@ -497,6 +500,7 @@ fetch_hits(const pb_rk_SearchRequest *req, read_set *set, pb_rk_SearchResponse *
 static rk_code
 search(void *self, const void *request, void *response, rk_ctx *ctx)
 {
+    rk_query_node *node = self;
     const pb_rk_SearchRequest *req = request;
     pb_rk_SearchResponse *out = response;
     pb_rk_SearchResponse *whole = RK_ARENA_NEW(ctx->arena, pb_rk_SearchResponse);
@@ -509,6 +513,7 @@ search(void *self, const void *request, void *response, rk_ctx *ctx)
     }
     RK_ERR(read_set_take(&set, self, req->scope, ctx));
     RK_ERR(rk_search_plan_new(&plan, req, set.schema, ctx->arena, ctx->err));
+    rk_search_plan_use(plan, node->filters);
     RK_ERR(rk_search_run(plan, set.segs, set.n, req->scope->read_ts, whole, ctx->arena, ctx->err));
     for (size_t i = 0; i < set.n; i++) {
         rk__qn_heal_later(self, set.segs[i]);
@@ -530,6 +535,7 @@ out:
 static rk_code
 query(void *self, const void *request, void *response, rk_ctx *ctx)
 {
+    rk_query_node *node = self;
     const pb_rk_QueryRequest *req = request;
     pb_rk_QueryResponse *out = response;
     rk_query_plan *plan = NULL;
@@ -538,6 +544,7 @@ query(void *self, const void *request, void *response, rk_ctx *ctx)
 
     RK_ERR(read_set_take(&set, self, req->scope, ctx));
     RK_ERR(rk_query_plan_new(&plan, req, set.schema, ctx->arena, ctx->err));
+    rk_query_plan_use(plan, node->filters);
     RK_ERR(rk_query_run(plan, set.segs, set.n, req->scope->read_ts, out, ctx->arena, ctx->err));
     out->read_ts = req->scope->read_ts;
 out:
@@ -619,6 +626,20 @@ static const rk_method_fn METHODS[PB_RK_QueryNode_METHODS] = {
     [PB_RK_QueryNode_GetSegments] = get_segments,
 };
 
+static rk_code
+make_cache(rk_query_node *node, rk_err *err)
+{
+    const rk_config *config = node->options.config;
+    uint64_t limit = (uint64_t)rk_config_i64(config, RK_CFG_FILTER_CACHE_BYTES);
+    uint64_t most = rk_mem_limit(node->options.mem) / CACHE_SHARE;
+
+    if (!rk_config_bool(config, RK_CFG_FILTER_CACHE)) {
+        return RK_OK;
+    }
+    return rk_filter_cache_new(&node->filters, most > 0 ? RK_MIN(limit, most) : limit,
+                               node->options.mem, err);
+}
+
 rk_code
 rk_query_node_new(rk_query_node **out, const rk_worker_options *options, rk_err *err)
 {
@@ -633,6 +654,7 @@ rk_query_node_new(rk_query_node **out, const rk_worker_options *options, rk_err 
     atomic_init(&node->coordinator, NULL);
     atomic_init(&node->stopping, false);
     rk_rwlock_init(&node->table);
+    RK_ERR(make_cache(node, err));
     RK_ERR(rk_service_near(&node->service, &pb_rk_QueryNode_service, METHODS, node));
     *out = node;
     node = NULL;
@@ -673,6 +695,7 @@ rk_query_node_free(rk_query_node *node)
     for (size_t i = 0; i < node->schemas_len; i++) {
         rk_schema_unref(node->schemas[i].schema);
     }
+    rk_filter_cache_free(node->filters);
     rk_free(node->segments);
     rk_free(node->schemas);
     rk_rwlock_deinit(&node->table);

@@ -28,6 +28,7 @@ struct rk_query_node {
     rk_service *service;
     _Atomic(rk_service *) coordinator;
     _Atomic(bool) stopping;
+    rk_filter_cache *filters;   /* NULL: switched off */
     rk_rwlock table;            /* guards the six below */
     rk__held_segment *segments; /* ascending by id */
     size_t segments_len;

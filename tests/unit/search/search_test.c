@@ -23,6 +23,7 @@ typedef struct world {
     st_model model;         /* of all; keys are unique at any time */
     uint64_t last_ts;
     rk_arena *arena;
+    rk_filter_cache *cache; /* NULL: reads keep nothing */
     pb_rk_SegmentInfo infos[2];
 } world;
 
@@ -123,6 +124,7 @@ world_free(world *w)
     free(w->model.rows);
     rk_schema_unref(w->schema);
     rk_arena_free(w->arena);
+    rk_filter_cache_free(w->cache);
     st_store_close(&w->store);
 }
 
@@ -295,6 +297,8 @@ check_search(world *w, uint64_t read_ts, const predicate *p, bool optional, rk_m
     rk_rng rng;
 
     assert_non_null(expected);
+    rk_arena *whole = w->arena;
+    w->arena = rk_arena_new(0); /* of this request */
     rk_rng_init(&rng, read_ts + topk);
     for (size_t i = 0; i < RK_COUNT(queries); i++) {
         queries[i] = rk_rng_float(&rng) * 2 - 1;
@@ -303,6 +307,7 @@ check_search(world *w, uint64_t read_ts, const predicate *p, bool optional, rk_m
     rk_code code = rk_search_plan_new(&plan, &request, w->schema, w->arena, &err);
     assert_string_equal(err.text, "");
     assert_int_equal(code, RK_OK);
+    rk_search_plan_use(plan, w->cache);
     code = rk_search_run(plan, w->segs, SEGS, read_ts, &out, w->arena, &err);
     assert_string_equal(err.text, "");
     assert_int_equal(code, RK_OK);
@@ -331,6 +336,8 @@ check_search(world *w, uint64_t read_ts, const predicate *p, bool optional, rk_m
         first += out.counts.data[q];
         merged_first += merged.counts.data[q];
     }
+    rk_arena_free(w->arena);
+    w->arena = whole;
     free(expected);
 }
 
@@ -391,6 +398,44 @@ test_search_with_index(void **state)
     }
     check_all_searches(&w, false);
     world_free(&w);
+}
+
+/* Kept filters change nothing, not even while rows are deleted and added; with so little room that
+ * they push each other out, either. */
+static void
+test_search_with_kept_filters(void **state)
+{
+    static const uint64_t limits[] = {1 << 20, 1000, 100};
+
+    RK_UNUSED(state);
+    for (size_t l = 0; l < RK_COUNT(limits); l++) {
+        rk_filter_cache_stats stats;
+        rk_err err = {0};
+        rk_rng rng;
+        world w;
+        world_new(&w, false);
+        rk_rng_init(&rng, l);
+        assert_int_equal(rk_filter_cache_new(&w.cache, limits[l], w.store.mem, &err), RK_OK);
+        for (int round = 0; round < 4; round++) {
+            check_all_searches(&w, false);
+            for (int i = 0; round % 2 == 1 && i < 3; i++) {
+                upsert(&w, w.segs[3], SEGS, &rng);
+            }
+        }
+        rk_filter_cache_get_stats(w.cache, &stats);
+        assert_true(stats.bytes <= limits[l]);
+        assert_true(l == 2 ? stats.entries == 0 : stats.entries > 0 && stats.hits > 0);
+        assert_true(l == 1 ? stats.evicted > 0 : stats.evicted == 0);
+        uint64_t before = stats.entries;
+        rk_filter_cache_drop(w.cache, 1);
+        rk_filter_cache_get_stats(w.cache, &stats);
+        assert_true(l != 0 || (stats.entries > 0 && stats.entries < before));
+        rk_filter_cache_drop(w.cache, 2);
+        rk_filter_cache_get_stats(w.cache, &stats);
+        assert_int_equal(stats.entries, 0);
+        assert_int_equal(stats.bytes, 0);
+        world_free(&w);
+    }
 }
 
 static void
@@ -652,6 +697,7 @@ check_query(world *w, uint64_t read_ts, const predicate *p, int64_t limit, int64
     rk_code code = rk_query_plan_new(&plan, &request, w->schema, w->arena, &err);
     assert_string_equal(err.text, "");
     assert_int_equal(code, RK_OK);
+    rk_query_plan_use(plan, w->cache);
     for (size_t h = 0; h < 2; h++) {
         code = rk_query_run(plan, w->segs + h * 2, 2, read_ts, &halves[h], w->arena, &err);
         assert_string_equal(err.text, "");
@@ -699,6 +745,8 @@ test_query(void **state)
     for (int text = 0; text < 2; text++) {
         world w;
         world_new(&w, text);
+        rk_err err = {0};
+        assert_int_equal(rk_filter_cache_new(&w.cache, 1 << 20, w.store.mem, &err), RK_OK);
         for (size_t p = 0; p < RK_COUNT(predicates); p++) {
             if (predicates[p].numbers_only && text) {
                 continue;
@@ -777,6 +825,7 @@ test_out_of_memory(void **state)
 
     RK_UNUSED(state);
     world_new(&w, true);
+    assert_int_equal(rk_filter_cache_new(&w.cache, 1 << 20, w.store.mem, NULL), RK_OK);
     for (int64_t fail = 0; fail < 2000; fail++) {
         rk_arena *arena = rk_arena_new(0);
         pb_rk_SearchRequest search =
@@ -793,9 +842,11 @@ test_out_of_memory(void **state)
 
         rk_alloc_fail_after(fail);
         RK_ERR(rk_search_plan_new(&plan, &search, w.schema, arena, &err));
+        rk_search_plan_use(plan, w.cache);
         RK_ERR(rk_search_run(plan, w.segs, SEGS, w.last_ts, &hits, arena, &err));
         RK_ERR(rk_search_merge(plan, parts, 1, 0, &merged, arena, &err));
         RK_ERR(rk_query_plan_new(&query_plan, &rows, w.schema, arena, &err));
+        rk_query_plan_use(query_plan, w.cache);
         RK_ERR(rk_query_run(query_plan, w.segs, SEGS, w.last_ts, &out, arena, &err));
         RK_ERR(rk_query_merge(query_plan, query_parts, 1, &all, arena, &err));
     out:
@@ -905,6 +956,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search),
         cmocka_unit_test(test_search_with_index),
+        cmocka_unit_test(test_search_with_kept_filters),
         cmocka_unit_test(test_range),
         cmocka_unit_test(test_plan_errors),
         cmocka_unit_test(test_partitions_and_sparse),
