@@ -77,3 +77,9 @@ bench_record() { # COMMAND FILE: prints FILE; --record in $record appends it to 
         { bench_head "$1"; cat "$2"; } >>"$root/bench/RESULTS.md"
     fi
 }
+
+bench_search_load() { # compiles the load generator for searches to $work/search_load
+    ${CC:-cc} -std=gnu17 -O2 -I. -Isrc -I"$build/gen" -o "$work/search_load" bench/search/search_load.c bench/search/search_filter.c \
+        "$build/src/rpc/librk_rpc.a" "$build/src/pb/librk_proto.a" "$build/src/pb/librk_pb.a" "$build/src/base/librk_base.a" \
+        -luv -lnghttp2 -lssl -lcrypto -lz -lxxhash -lyaml -lpthread -lm
+}

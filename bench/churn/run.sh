@@ -17,8 +17,7 @@ command="bench/churn/run.sh $*"
 bench_options 3,12 "data rows rounds efs seconds repeats threads" "$@"
 bench_setup
 libs=("$build/src/base/librk_base.a" -lxxhash -lyaml -lpthread -lm)
-${CC:-cc} -std=gnu17 -O2 -I. -Isrc -I"$build/gen" -o "$work/search_load" bench/search/search_load.c "$build/src/rpc/librk_rpc.a" \
-    "$build/src/pb/librk_proto.a" "$build/src/pb/librk_pb.a" -luv -lnghttp2 -lssl -lcrypto -lz "${libs[@]}"
+bench_search_load
 if [ -z "$data" ]; then
     data=$work/affine-$rows
     ${CC:-cc} -std=gnu17 -O3 -Isrc -o "$work/make_images" bench/ann/make_images.c bench/ann/ann_make.c "$build/src/index/librk_index.a" "${libs[@]}"

@@ -34,9 +34,7 @@ ${CC:-cc} -std=gnu17 -O2 -I. -Isrc -o "$work/growing" bench/growing/growing.c "$
 # shellcheck disable=SC2086
 ${CC:-cc} -std=gnu17 -O2 -I. -Isrc -o "$work/ann" bench/ann/ann.c bench/ann/ann_filter.c bench/ann/ann_make.c \
     "$build/src/index/librk_index.a" $libs
-# shellcheck disable=SC2086
-${CC:-cc} -std=gnu17 -O2 -I. -Isrc -I"$build/gen" -o "$work/search_load" bench/search/search_load.c "$build/src/rpc/librk_rpc.a" \
-    "$build/src/pb/librk_proto.a" "$build/src/pb/librk_pb.a" $libs -luv -lnghttp2 -lssl -lcrypto -lz
+bench_search_load
 
 if [ -z "$given" ]; then
     for made in 40000-768 100000-128; do

@@ -152,8 +152,8 @@ longs_field(rk_str name, const int64_t *values, uint32_t n, rk_arena *arena)
         ann_die("memory is out");
     }
     *longs = (pb_schema_LongArray){{(int64_t *)values, n}};
-    *scalars = (pb_schema_ScalarField){.data_case = PB_SCHEMA_ScalarField_long_data,
-                                       .long_data = longs};
+    *scalars =
+        (pb_schema_ScalarField){.data_case = PB_SCHEMA_ScalarField_long_data, .long_data = longs};
     *field = (pb_schema_FieldData){.type = 5,
                                    .field_name = name,
                                    .field_case = PB_SCHEMA_FieldData_scalars,
@@ -210,9 +210,8 @@ insert_rows(const int64_t *numbers, uint32_t n, float *floats, rk_arena *arena)
                                   .field_case = PB_SCHEMA_FieldData_vectors,
                                   .vectors = &vectors};
     pb_schema_FieldData *columns[5] = {longs_field(RK_STR("id"), numbers, n, arena), &vector};
-    pb_milvus_InsertRequest request = {.collection_name = NAME,
-                                       .fields_data = {columns, scalars_too ? 5 : 2},
-                                       .num_rows = n};
+    pb_milvus_InsertRequest request = {
+        .collection_name = NAME, .fields_data = {columns, scalars_too ? 5 : 2}, .num_rows = n};
     if (scalars_too) {
         scalar_fields(columns + 2, numbers, n, arena);
     }
@@ -464,6 +463,22 @@ run(size_t threads, double seconds)
         pthread_join(ids[t], NULL);
     }
     return (double)atomic_load(&served) / (ann_now() - start);
+}
+
+double
+once(void)
+{
+    rk_arena *arena = rk_arena_new(0);
+    rk_str reply = {NULL, 0};
+    rk_err err = {0};
+    double start = ann_now();
+
+    if (rk_rpc_client_call(clients[0], PATH("Search"), requests[0], NULL, in_a_while(), &reply,
+                           arena, &err) != RK_OK) {
+        ann_die(err.text);
+    }
+    rk_arena_free(arena);
+    return (ann_now() - start) * 1e3;
 }
 
 static void

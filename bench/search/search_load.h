@@ -19,6 +19,8 @@ extern uint32_t (*found)[ANSWERS];
 void encode_requests(const char *params, rk_str expr, rk_arena *arena);
 /* Sends them by |threads| in turn, for so many seconds (0: each once); queries per second. */
 double run(size_t threads, double seconds);
+/* Sends the first one; milliseconds. */
+double once(void);
 
 /* ---- search_filter.c ---- */
 
