@@ -202,6 +202,16 @@ slice_free(slice *s)
     rk_free(s->chooser.cands);
 }
 
+/* Of one, but for its few candidates. */
+static uint64_t
+slice_bytes(const rk__ground_job *job)
+{
+    return SLICE *
+               ((uint64_t)job->lead + (uint64_t)RK__NEAREST_SPARE * job->keep * sizeof(uint64_t) +
+                sizeof(rk__nearest) + (uint64_t)job->probe * sizeof(uint32_t)) +
+           ((uint64_t)job->k + 2) * sizeof(uint32_t);
+}
+
 static bool
 slice_init(slice *s, const rk__ground_job *job)
 {
@@ -564,9 +574,14 @@ make_reverse(rk__ground_job *job, rk_err *err)
 rk_code
 rk__ground_link(rk__ground_job *job, rk_err *err)
 {
+    size_t slices = ((size_t)job->n_fresh + SLICE - 1) / SLICE;
+    size_t threads = job->options->parallel ? job->options->parallel->width : 1;
+    uint64_t bytes = slice_bytes(job) * RK_MIN(slices, threads);
+
     RK_RET(make_reverse(job, err));
-    rk__parallel_run(job->options->parallel, ((size_t)job->n_fresh + SLICE - 1) / SLICE,
-                     slice_chunk, job);
+    RK_RET(rk_mem_reserve(job->index->mem, bytes, "HNSW build: candidates of links", err));
+    rk__parallel_run(job->options->parallel, slices, slice_chunk, job);
+    rk_mem_release(job->index->mem, bytes);
     RK_RET(rk__ground_state(job, err));
     return join_reverse(job, err);
 }
