@@ -19,6 +19,7 @@
  */
 #include <xxhash.h>
 
+#include "base/metrics.h"
 #include "search/search_private.h"
 
 #define BUCKETS 1024u
@@ -32,6 +33,7 @@ typedef struct mark {
 
 struct rk_filter_cache {
     rk_mem *mem;
+    rk_series *hits, *misses;
     rk_mutex lock; /* guards all below */
     rk__kept *buckets[BUCKETS];
     rk__kept *newest, *oldest;
@@ -52,9 +54,19 @@ rk_filter_cache_new(rk_filter_cache **out, uint64_t limit_bytes, rk_mem *mem, rk
         return rk_fail(err, RK_ENOMEM, "no memory for the table of kept filters");
     }
     cache->mem = own;
+    cache->hits = rk_metric_series(RK_METRIC_QN_KEPT_FILTERS,
+                                   (const char *const[RK_METRIC_LABELS_MAX]){"hit"});
+    cache->misses = rk_metric_series(RK_METRIC_QN_KEPT_FILTERS,
+                                     (const char *const[RK_METRIC_LABELS_MAX]){"miss"});
     rk_mutex_init(&cache->lock, "search.filters", RK_RANK_SEGMENT + 3);
     *out = cache;
     return RK_OK;
+}
+
+static void
+note_bytes(const rk_filter_cache *cache)
+{
+    rk_metric_set(RK_METRIC_QN_KEPT_FILTER_BYTES, (double)rk_mem_used(cache->mem), "");
 }
 
 /* ---- entries ---- */
@@ -179,6 +191,7 @@ rk__filter_cache_find(rk_filter_cache *cache, const rk__kept_key *key, uint32_t 
         cache->stats.misses++;
     }
     rk_mutex_unlock(&cache->lock);
+    rk_series_add(kept ? cache->hits : cache->misses, 1);
     return kept ? lend(kept, arena) : NULL;
 }
 
@@ -248,6 +261,7 @@ rk__filter_cache_keep(rk_filter_cache *cache, const rk__kept_key *key, rk_bitset
     if (before) {
         unref(before);
     }
+    note_bytes(cache);
     return lend(kept, arena);
 }
 
@@ -274,6 +288,7 @@ drop_all(rk_filter_cache *cache, bool every, int64_t segment_id)
         unref(gone);
         gone = next;
     }
+    note_bytes(cache);
 }
 
 void
