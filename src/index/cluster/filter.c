@@ -24,10 +24,18 @@
 #define TEST_COST    12.0f       /* for a block */
 #define FEW_FIXED    0.5f  /* of the cost of a search without a filter: what is the same for all, */
 #define FEW_PROBING  1.5f  /* and its probing; so much may scoring all that pass cost */
+#define FEW_PACKED   0.5f  /* the same where codes are packed, of a scan of all of them */
+#define WHOLE        0.5f  /* of a search without a filter: so much may a scan of all cost */
+#define LIST_COST    12.0f /* to give a list */
 #define COLD         1.3f  /* times its cost, for a block that is not in the cache */
 #define FETCH_BYTES  1024u /* of a block, when it waits */
+#define FETCH_LISTS  4u
 #define SCAN_RATE    (1.0f / 16)
-#define SURVIVORS    6.0f /* of a block: with more, a filter is tested first */
+#define SCAN_ORDERED 0.5f  /* the same, where testing costs next to nothing */
+#define SAMPLE_ROWS  32.0f /* near the query tell which share passes there; seen again in one list \
+                            */
+#define SAMPLE_LISTS 8u    /* of so many */
+#define SURVIVORS    6.0f  /* of a block: with more, a filter is tested first */
 
 static inline uint32_t
 count_bits(uint32_t x)
@@ -111,6 +119,21 @@ score_ordered(rk__cluster_search_state *s)
     rk__cluster_flush(s);
 }
 
+/* What scoring all that pass may cost, in nanoseconds. */
+static float
+few_cost(const rk__cluster_search_state *s)
+{
+    const rk__cluster *c = s->cluster;
+    float fixed = FEW_FIXED * (6000 + 15 * (float)c->space.dim);
+    float most = fixed + FEW_PROBING * probing_cost(s);
+
+    if (s->ordered && s->ordered->packed) {
+        float blocks = (float)s->ordered->first_block[c->info.nlist];
+        most = RK_MIN(most, fixed + FEW_PACKED * blocks * block_cost(c));
+    }
+    return most;
+}
+
 bool
 rk__cluster_few(rk__cluster_search_state *s)
 {
@@ -119,8 +142,7 @@ rk__cluster_few(rk__cluster_search_state *s)
     uint32_t finite = (uint32_t)c->rows - c->info.loose;
     uint32_t rows[SELECT_WORDS * 64 + 16];
 
-    if ((float)s->options->filter_count * record_cost(c) >
-        FEW_FIXED * (6000 + 15 * (float)c->space.dim) + FEW_PROBING * probing_cost(s)) {
+    if ((float)s->options->filter_count * record_cost(c) > few_cost(s)) {
         return false;
     }
     if (s->ordered) {
@@ -306,7 +328,9 @@ scan_pending(rk__cluster_search_state *s, uint32_t n)
 static bool
 scan_comes_first(const rk__cluster_search_state *s)
 {
-    return !s->map && s->threshold != RK__CLUSTER_NEVER && s->rate > SCAN_RATE &&
+    float least = s->ordered ? SCAN_ORDERED : SCAN_RATE;
+
+    return (!s->map || s->ordered) && s->threshold != RK__CLUSTER_NEVER && s->rate > least &&
            s->survived < SURVIVORS * (s->scan_first ? 1 : s->rate);
 }
 
@@ -347,6 +371,72 @@ scan_untested(rk__cluster_search_state *s, const rk__cluster_item *list)
     s->survived = blocks > 0 ? (float)survived / (float)blocks : s->survived;
 }
 
+/* A list of which is known how many pass was visited. */
+static void
+note_list(rk__cluster_search_state *s, const rk__cluster_item *list)
+{
+    const uint32_t *first = s->ordered->first + list->at;
+
+    if (s->held++ == 0) {
+        s->held_key = list->key;
+    }
+    s->passing += first[1] - first[0];
+    s->tested += s->cluster->first_row[list->at + 1] - s->cluster->first_row[list->at];
+}
+
+/* Scans the passing rows of a list, packed. */
+static void
+visit_packed(rk__cluster_search_state *s, const rk__cluster_item *list)
+{
+    const rk__cluster *c = s->cluster;
+    const rk__ordered *o = s->ordered;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t from = o->first[list->at];
+    uint32_t end = o->first[list->at + 1];
+    const uint8_t *block = o->blocks + (size_t)o->first_block[list->at] * c->block_bytes;
+    float margin = rk__cluster_margin(s, list->at, list->key);
+
+    for (; from < end; from += RK__BITS_ROWS, block += c->block_bytes) {
+        const float *add = (const float *)(const void *)(block + codes);
+        float est[RK__BITS_ROWS];
+        uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
+        uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
+        uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                                   s->coded.bits.unit, s->coded.bits.bias, list->key,
+                                   s->threshold + margin, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            rk__cluster_wait(s, est[i] - margin, list->key, o->places[from + i]);
+        }
+    }
+    note_list(s, list);
+}
+
+/* Asks for what is read next of the lists to come. */
+static inline void
+fetch_packed(const rk__cluster_search_state *s, const rk__cluster_item *lists, uint32_t n)
+{
+    const rk__ordered *o = s->ordered;
+    uint32_t next = lists[0].at;
+
+    rk__fetch(&o->first[lists[n - 1].at], 1);
+    rk__fetch(&o->first_block[lists[n - 1].at], 1);
+    if (o->first[next] < o->first[next + 1]) {
+        rk__fetch(o->blocks + (size_t)o->first_block[next] * s->cluster->block_bytes, FETCH_BYTES);
+        rk__fetch(&o->places[o->first[next]], 64);
+    }
+}
+
+/* Which share passes near the query is not seen in lists of what passes: some are scanned whole. */
+static bool
+wants_sample(const rk__cluster_search_state *s)
+{
+    return !s->whole && s->threshold != RK__CLUSTER_NEVER &&
+           (s->near_rows < SAMPLE_ROWS || s->held % SAMPLE_LISTS == 0);
+}
+
 static void
 visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 {
@@ -364,6 +454,16 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
                    : s->map && !holds_any(c, s->map, list->at)) {
         s->tested += rows;
         s->empty++;
+        return;
+    }
+    if (s->ordered && s->ordered->packed) {
+        if (wants_sample(s)) {
+            scan_pending(s, s->n_pending);
+            scan_untested(s, list);
+            note_list(s, list);
+        } else {
+            visit_packed(s, list);
+        }
         return;
     }
     s->scan_first = scan_comes_first(s);
@@ -412,6 +512,21 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 
 /* ---- the whole ---- */
 
+/* Whether the lists in which rows pass are so few, and what passes of them, that all are visited.
+ */
+static bool
+is_whole(const rk__cluster_search_state *s)
+{
+    const rk__cluster *c = s->cluster;
+    float lists = (float)(c->info.nlist - (s->ordered ? s->ordered->n_empty : 0));
+
+    if (!s->ordered || !s->ordered->packed || s->effort.trace) {
+        return false;
+    }
+    return lists * LIST_COST + (float)s->ordered->first_block[c->info.nlist] * block_cost(c) <=
+           WHOLE * (6000 + 15 * (float)c->space.dim + probing_cost(s));
+}
+
 void
 rk__cluster_probe_filtered(rk__cluster_search_state *s)
 {
@@ -421,6 +536,12 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
     uint32_t i = 0;
 
     lists->stage = FIRST_TIMES * s->effort.first;
+    s->whole = is_whole(s);
+    if (s->whole) {
+        rk__cluster_lists_without(lists, s->ordered->empty);
+        lists->stage = s->cluster->info.nlist;
+        rk__cluster_set_apart(s);
+    }
     while (!s->no_memory) {
         if (i == lists->n) {
             if (lists->given > 0 && s->ordered) {
@@ -434,13 +555,16 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
         }
         const rk__cluster_item *list = &lists->items[i++];
         rk__cluster_out out = rk__cluster_lies_out(s, list->key);
-        if (s->threshold != RK__CLUSTER_NEVER && s->held >= s->effort.least &&
+        if (!s->whole && s->threshold != RK__CLUSTER_NEVER && s->held >= s->effort.least &&
             rk__cluster_is_far(s, list->key, nearest, out)) {
             if (i <= lists->n / 2 + 1) {
                 break;
             }
             i = lists->n; /* chosen by code: some of the next ones may be nearer */
             continue;
+        }
+        if (i < lists->n && s->ordered && s->ordered->packed) {
+            fetch_packed(s, &lists->items[i], RK_MIN(lists->n - i, FETCH_LISTS));
         }
         visit_list(s, list);
         if (s->n_waiting >= (s->map ? 3 : 1) * RK__CLUSTER_BATCH ||
@@ -452,7 +576,7 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
             s->reached.apart = RK_MAX(s->reached.apart, out.apart);
             s->effort.trace->reach[list->at] = s->reached;
         }
-        if (++probed < LOOK_LISTS) {
+        if (++probed < LOOK_LISTS || s->whole) {
             continue;
         }
         rk__cluster_look(s);

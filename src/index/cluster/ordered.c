@@ -13,6 +13,7 @@
 #include "index/cluster/search.h"
 
 #define SELECT_WORDS 32u
+#define PACK_SHARE   0.45f /* of all blocks, packed: more would spare too little */
 
 static size_t
 up(size_t n)
@@ -27,11 +28,12 @@ reserve(rk_index_filter *filter, uint32_t which, size_t size_bytes, rk_err *err)
     void *memory = NULL;
 
     RK_RET(rk_mem_reserve(filter->mem, size_bytes, "index filter", err));
-    filter->reserved_bytes += size_bytes;
     memory = rk_alloc_aligned(64, up(size_bytes));
     if (!memory) {
+        rk_mem_release(filter->mem, size_bytes);
         return rk_fail(err, RK_ENOMEM, "index filter: no memory for %zu bytes", size_bytes);
     }
+    filter->reserved_bytes += size_bytes;
     memset(memory, 0, size_bytes);
     filter->owned[which] = memory;
     return RK_OK;
@@ -72,6 +74,100 @@ count_range(const uint8_t *map, uint32_t from, uint32_t end)
     return n;
 }
 
+/* ---- packed ---- */
+
+/* The code of the row at place |at| of list |l| into place |slot| of a clear block. */
+static void
+copy_code(const rk__cluster *c, uint32_t l, uint32_t at, uint8_t *to, uint32_t slot)
+{
+    uint32_t from = at - c->first_row[l];
+    const uint8_t *block =
+        c->blocks + (size_t)(c->first_block[l] + from / RK__BITS_ROWS) * c->block_bytes;
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t src = from % RK__BITS_ROWS;
+    const uint8_t *nibble = block + src % 16;
+    uint8_t *out = to + slot % 16;
+    unsigned down = src < 16 ? 0 : 4;
+    unsigned up_by = slot < 16 ? 0 : 4;
+
+    for (size_t i = 0; i < codes; i += 16) {
+        out[i] = (uint8_t)(out[i] | (nibble[i] >> down & 15) << up_by);
+    }
+    memcpy(to + codes + slot * sizeof(float), block + codes + src * sizeof(float), sizeof(float));
+    memcpy(to + codes + (RK__BITS_ROWS + slot) * sizeof(float),
+           block + codes + (RK__BITS_ROWS + src) * sizeof(float), sizeof(float));
+}
+
+static void
+pack_list(const rk__cluster *c, const rk__ordered *o, uint32_t l, uint8_t *block, uint32_t *places)
+{
+    uint32_t from = c->first_row[l];
+    uint32_t end = c->first_row[l + 1];
+    uint32_t n = 0;
+
+    for (; from < end; from += 56) {
+        uint64_t bits;
+        memcpy(&bits, o->map + from / 8, sizeof(bits));
+        bits = bits >> from % 8 & ((UINT64_C(1) << RK_MIN(end - from, 56u)) - 1);
+        for (; bits; bits &= bits - 1, n++) {
+            uint32_t at = from + (uint32_t)__builtin_ctzll(bits);
+            if (n > 0 && n % RK__BITS_ROWS == 0) {
+                block += c->block_bytes;
+            }
+            if (n % RK__BITS_ROWS == 0) {
+                rk__cluster_block_clear(&c->space, block);
+            }
+            copy_code(c, l, at, block, n % RK__BITS_ROWS);
+            places[n] = at;
+        }
+    }
+}
+
+static uint32_t
+blocks_of(const rk__ordered *o, uint32_t l)
+{
+    return (o->first[l + 1] - o->first[l] + RK__BITS_ROWS - 1) / RK__BITS_ROWS;
+}
+
+/* Where that leaves far fewer blocks to scan: the codes of the passing rows alone. */
+static rk_code
+pack(const rk__cluster *c, rk_index_filter *filter, rk_err *err)
+{
+    uint32_t nlist = c->info.nlist;
+    rk__ordered *o = &filter->lists;
+    size_t first_bytes = up(((size_t)nlist + 1) * sizeof(uint32_t));
+    size_t place_bytes = up((size_t)o->first[nlist] * sizeof(uint32_t));
+    uint32_t blocks = 0;
+
+    for (uint32_t l = 0; l < nlist; l++) {
+        blocks += blocks_of(o, l);
+    }
+    if ((float)blocks > PACK_SHARE * (float)c->info.blocks) {
+        return RK_OK;
+    }
+    rk_code code =
+        reserve(filter, 1, first_bytes + place_bytes + (size_t)blocks * c->block_bytes, err);
+    if (code == RK_ENOMEM) { /* the bits alone will do */
+        rk_err_clear(err);
+        return RK_OK;
+    }
+    RK_RET(code);
+    uint8_t *memory = filter->owned[1];
+    uint32_t *first = (uint32_t *)(void *)memory;
+    uint32_t *places = (uint32_t *)(void *)(memory + first_bytes);
+    uint8_t *at = memory + first_bytes + place_bytes;
+
+    for (uint32_t l = 0; l < nlist; l++) {
+        first[l + 1] = first[l] + blocks_of(o, l);
+        pack_list(c, o, l, at + (size_t)first[l] * c->block_bytes, places + o->first[l]);
+    }
+    o->first_block = first;
+    o->places = places;
+    o->blocks = at;
+    o->packed = true;
+    return RK_OK;
+}
+
 rk_code
 rk__cluster_order(const rk__cluster *c, rk_index_filter *filter, const rk_bitset *passing,
                   rk_err *err)
@@ -97,5 +193,5 @@ rk__cluster_order(const rk__cluster *c, rk_index_filter *filter, const rk_bitset
     o->map = memory;
     o->first = first;
     o->empty = empty;
-    return RK_OK;
+    return pack(c, filter, err);
 }

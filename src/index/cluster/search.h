@@ -73,6 +73,7 @@ typedef struct rk__cluster_search_state {
     rk__cluster_out reached; /* by the lists so far; traced */
 
     const rk__ordered *ordered; /* the filter in the order of the lists; NULL: not made before */
+    bool whole;                 /* all lists with passing rows are visited: they are few */
     const uint8_t *map;         /* bits of the filter by place; NULL: not made */
     rk__cluster_pending *pending;
     uint32_t n_pending;
@@ -144,6 +145,8 @@ void rk__cluster_probe_filtered(rk__cluster_search_state *s);
 
 /* How far a list lies out; -INFINITY while there are fewer than k. */
 rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
+/* The rows that pass are, or may be, elsewhere. */
+void rk__cluster_set_apart(rk__cluster_search_state *s);
 /* After some lists: notes when the rows that pass are elsewhere. */
 void rk__cluster_look(rk__cluster_search_state *s);
 /* Whether a list that lies |out| so far ends a filtered search. */
