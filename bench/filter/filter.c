@@ -88,6 +88,7 @@ static const char *const expressions[] = {
     "name in %1000",
     "name >= \"user_0500000\"",
     "name like \"user_00%\"",
+    "name like r\"user\\_00%\"",
     "name like \"%77\"",
     "title == \"amber\"",
     "title like \"amber%\"",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leaves over JSON: one look-up of the path per row, types found as they come.
+ * Leaves over JSON: one look-up of the path per row, types found as they come. The first step of
+ * the path is looked for by a kernel (kernel_json.h) where behind the text there are bytes enough
+ * to read; what it leaves open, and further steps, go through base/json.h.
  *
  * The kind of the constant chooses the kind of value it may meet: number, text, bool or array.
  * Anything else there, a JSON null or no value at all answers unknown, for != and not in as well.
@@ -8,7 +10,7 @@
  * are doubles. Texts with escapes are decoded into an arena that is reset for each.
  */
 #include "base/json.h"
-#include "filter/filter_private.h"
+#include "filter/kernel.h"
 
 typedef enum answer { NO, YES, UNKNOWN } answer;
 
@@ -23,12 +25,34 @@ static rk__value
 number_of(rk_json_value v)
 {
     rk__value out = {0};
-    if (v.type == RK_JSON_INT && rk_json_get_i64(v, &out.i)) {
+    if (v.type == RK_JSON_INT && v.raw.len <= 18) { /* cannot overflow */
+        const char *p = v.raw.data;
+        bool negative = *p == '-';
+        for (size_t i = negative; i < v.raw.len; i++) {
+            out.i = out.i * 10 + (p[i] - '0');
+        }
+        out.i = negative ? -out.i : out.i;
+        out.kind = VK_INT;
+    } else if (v.type == RK_JSON_INT && rk_json_get_i64(v, &out.i)) {
         out.kind = VK_INT;
     } else if (rk_json_get_f64(v, &out.f)) {
         out.kind = VK_FLOAT;
     }
     return out;
+}
+
+/* rk_json_str_is(); a text without escapes is as long as what it says, others are longer. */
+static bool
+text_is(rk_json_value v, rk_str want)
+{
+    size_t len = v.raw.len - 2;
+    if (v.type != RK_JSON_STRING || len < want.len) {
+        return false;
+    }
+    if (len > want.len || memchr(want.data ? want.data : "", '\\', want.len)) {
+        return rk_json_str_is(v, want);
+    }
+    return len == 0 || memcmp(v.raw.data + 1, want.data, len) == 0;
 }
 
 /* The decoded text; false when it is no text or memory ran out. */
@@ -69,7 +93,7 @@ element_is(rk_json_value v, rk__value c, bool exact)
     bool truth = false;
     switch (c.kind) {
     case VK_STRING:
-        return rk_json_str_is(v, c.s);
+        return text_is(v, c.s);
     case VK_BOOL:
         return rk_json_get_bool(v, &truth) && truth == c.b;
     case VK_INT:
@@ -115,8 +139,7 @@ cmp_answer(const rk__leaf *leaf, rk_json_value v, rk__token_kind cmp, rk__value 
         return yes_no(array_is(v, c.list) == (cmp == TK_EQ));
     }
     if (c.kind == VK_STRING && (cmp == TK_EQ || cmp == TK_NE)) { /* needs no decoded copy */
-        return v.type == RK_JSON_STRING ? yes_no(rk_json_str_is(v, c.s) == (cmp == TK_EQ))
-                                        : UNKNOWN;
+        return v.type == RK_JSON_STRING ? yes_no(text_is(v, c.s) == (cmp == TK_EQ)) : UNKNOWN;
     }
     int order = compare(leaf, v, c);
     return order == 3 ? UNKNOWN : yes_no(rk__cmp_holds(cmp, order));
@@ -270,7 +293,7 @@ found_answer(const rk__leaf *leaf, rk_json_value v)
     case PK_IN: {
         const rk__set *set = pred->set;
         size_t n = pred->value.list->n;
-        bool pure = set->slots != NULL && (n == set->ints_len || n == set->strings_len) &&
+        bool pure = n >= RK__SET_FROM && (n == set->ints_len || n == set->strings_len) &&
                     pred->value.list->data[0].kind != VK_BOOL;
         return pure ? in_set_answer(leaf, v) : in_answer(leaf, v);
     }
@@ -294,16 +317,93 @@ found_answer(const rk__leaf *leaf, rk_json_value v)
     }
 }
 
-static answer
-json_answer(const rk__leaf *leaf, size_t row)
+/* The byte behind the string that begins at |p|. */
+static const char *
+string_end(const char *p, const char *end)
+{
+    for (p++; p < end && *p != '"'; p++) {
+        p += *p == '\\';
+    }
+    return p < end ? p + 1 : end;
+}
+
+/* The value of checked JSON that begins at |p|, blanks before it: its end is found by its first
+ * byte, brackets are counted outside of strings. */
+static rk_json_value
+value_from(const char *p, const char *end)
+{
+    size_t depth = 0;
+
+    while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) {
+        p++;
+    }
+    const char *start = p;
+    if (p < end && *p == '"') {
+        return (rk_json_value){RK_JSON_STRING, {start, (size_t)(string_end(p, end) - start)}};
+    }
+    if (p < end && (*p == '-' || (*p >= '0' && *p <= '9'))) {
+        do {
+            p++;
+        } while (p < end && *p >= '0' && *p <= '9');
+        bool whole = p == end || (*p != '.' && *p != 'e' && *p != 'E');
+        if (whole && p - start <= 18) {
+            return (rk_json_value){RK_JSON_INT, {start, (size_t)(p - start)}};
+        }
+    }
+    while (p < end) {
+        if (*p == '"') {
+            p = string_end(p, end);
+            continue;
+        }
+        if (*p == '{' || *p == '[') {
+            depth++;
+        } else if (*p == '}' || *p == ']') {
+            if (depth == 0) {
+                break;
+            }
+            depth--;
+            if (depth == 0) {
+                p++;
+                break;
+            }
+        } else if (*p == ',' && depth == 0) {
+            break;
+        }
+        p++;
+    }
+    return rk_json_root((rk_str){start, (size_t)(p - start)});
+}
+
+/* What the path leads to; type RK_JSON_NONE when there is nothing. */
+static rk_json_value
+find(const rk__leaf *leaf, const rk__filter_kernels *kernels, rk_str text, size_t behind)
 {
     const rk__col *col = leaf->pred->col;
-    rk_json_value v = rk_json_root(rk_column_bytes(leaf->col, row));
+    const rk__json_key *key = leaf->pred->first_key;
     rk_json_value found = {0};
+    const char *at = NULL;
 
-    if (!rk_json_find(v, col->keys, col->keys_len, &found)) {
-        found = (rk_json_value){0};
+    if (key && behind >= RK__JSON_SLACK + key->len) {
+        rk__json_found is = kernels->json_key(text.data, text.len, key, &at);
+        if (is == KEY_ABSENT) {
+            return found;
+        }
+        if (is == KEY_FOUND) {
+            rk_json_value v = value_from(at, text.data + text.len);
+            if (col->keys_len == 1) {
+                return v;
+            }
+            (void)rk_json_find(v, col->keys + 1, col->keys_len - 1, &found);
+            return found;
+        }
     }
+    (void)rk_json_find(rk_json_root(text), col->keys, col->keys_len, &found);
+    return found;
+}
+
+static answer
+json_answer(const rk__leaf *leaf, rk_json_value found)
+{
     if (leaf->pred->kind == PK_EXISTS) {
         return yes_no(is_present(found));
     }
@@ -327,6 +427,9 @@ rk__eval_json(const rk__leaf *leaf)
 {
     size_t words = rk_bitset_words(leaf->rows);
     bool truth = false;
+    const rk__filter_kernels *kernels = rk__filter_kernels_get();
+    const uint64_t *offsets = leaf->col->offsets;
+    uint64_t end = offsets[leaf->first + leaf->rows]; /* of what may be read */
 
     if (constant_answer(leaf->pred, &truth)) {
         memset(leaf->value, truth ? 0xFF : 0, words * sizeof(uint64_t));
@@ -339,7 +442,9 @@ rk__eval_json(const rk__leaf *leaf)
         uint64_t known = leaf->known[w];
         for (uint64_t todo = known & leaf->active[w]; todo; todo &= todo - 1) {
             unsigned bit = (unsigned)__builtin_ctzll(todo);
-            answer is = json_answer(leaf, leaf->first + w * 64 + bit);
+            size_t row = leaf->first + w * 64 + bit;
+            rk_str text = rk_column_bytes(leaf->col, row);
+            answer is = json_answer(leaf, find(leaf, kernels, text, end - offsets[row + 1]));
             value |= (uint64_t)(is == YES) << bit;
             known &= ~((uint64_t)(is == UNKNOWN) << bit);
         }

@@ -33,6 +33,12 @@ rk__test_string(const rk__leaf *leaf, rk_str v)
         return rk__like_test(pred->like, v);
     case PK_REGEX:
         return rk__regex_test(pred->regex, leaf->regexes[pred->regex_slot], v);
+    case PK_EMPTY:
+        return v.len == 0;
+    case PK_STARTS: {
+        rk_str head = pred->value2.s;
+        return head.len <= v.len && rk_str_eq((rk_str){v.data, head.len}, head);
+    }
     default:
         return false;
     }
@@ -198,6 +204,9 @@ rk__eval_rows(const rk__leaf *leaf)
         return;
     }
     rk__known_from_valid(leaf, leaf->col);
+    if (kind == CK_SCALAR && rk__eval_texts(leaf)) {
+        return;
+    }
     for (size_t w = 0; w < words; w++) {
         if (leaf->col2 && leaf->col2->valid) {
             leaf->known[w] &= leaf->col2->valid[leaf->first / 64 + w];

@@ -275,6 +275,16 @@ typedef struct rk__like rk__like;
 /* RK_EINVAL with no sentence when a lone backslash ends the pattern. */
 RK_MUST_CHECK rk_code rk__like_new(const rk__like **out, rk_str pattern, rk_arena *arena);
 bool rk__like_test(const rk__like *like, rk_str text);
+typedef enum rk__like_shape {
+    LIKE_SAME,   /* abc */
+    LIKE_PREFIX, /* abc%, % */
+    LIKE_SUFFIX, /* %abc */
+    LIKE_INFIX,  /* %abc% */
+    LIKE_OTHER,
+} rk__like_shape;
+/* |*literal|: the bytes of that shape; of LIKE_OTHER some bytes that every match holds, perhaps
+ * none. */
+rk__like_shape rk__like_shape_of(const rk__like *like, rk_str *literal);
 
 /* ---- regular expressions (regex.c) ---- */
 
@@ -289,6 +299,26 @@ bool rk__regex_test(const rk__regex *regex, rk__regex_scratch *scratch, rk_str t
 
 /* ---- sets for IN ---- */
 
+/* A text as two words: of at most 16 bytes they and the length say all (the first eight and the
+ * last eight bytes, or all of them and zeros), of a longer one |head| is a hash. */
+typedef struct rk__text_key {
+    uint64_t head;
+    uint64_t tail;
+    uint32_t len; /* texts are shorter than 2^32 bytes */
+} rk__text_key;
+
+typedef struct rk__text_slot {
+    uint64_t head;
+    uint64_t tail;
+    uint32_t len;
+    uint32_t string; /* position + 1; 0: free */
+} rk__text_slot;
+
+/*
+ * Distinct values, sorted by kind. Who looks up many asks |bits| first, eight to a slot:
+ * a clear bit at the top bits of the value's hash says no without a branch. Integers that lie
+ * close together have a bit each instead, and no hash.
+ */
 typedef struct rk__set {
     const int64_t *ints; /* ascending, distinct */
     size_t ints_len;
@@ -296,15 +326,82 @@ typedef struct rk__set {
     size_t floats_len;
     const rk_str *strings; /* ascending, distinct */
     size_t strings_len;
-    const uint32_t
-        *slots; /* open addressing over ints or strings: position + 1; NULL for short lists */
-    uint64_t mask;
+    const struct rk__set *float_set; /* rk__float_bits() of |floats| as integers; NULL: none */
+    const uint64_t *near; /* bit i: near_lo + i is one of the integers; NULL: they lie apart */
+    int64_t near_lo;
+    uint64_t near_span;       /* bits, at least 64, a power of two */
+    const uint64_t *int_bits; /* NULL: no such table */
+    const int64_t *int_slots; /* open addressing, |int_free| where nothing is */
+    int64_t int_free;
+    unsigned int_shift; /* a hash's slot: hash >> int_shift; there are 8 bits to a slot */
+    const uint64_t *text_bits;
+    const rk__text_slot *text_slots;
+    unsigned text_shift;
 } rk__set;
+
+#define RK__SET_FROM           12 /* values of a list over JSON from which the set serves */
+#define RK__BITS_PER_SLOT_LOG2 3  /* bits of |int_bits| and |text_bits| to a slot */
 
 RK_MUST_CHECK rk_code rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena);
 bool rk__set_has_int(const rk__set *set, int64_t v);
 bool rk__set_has_float(const rk__set *set, double v);
 bool rk__set_has_string(const rk__set *set, rk_str v);
+rk__text_key rk__text_key_of(rk_str v);
+
+/* Equal for equal numbers; |v| is no NaN. */
+static inline int64_t
+rk__float_bits(double v)
+{
+    int64_t bits;
+    v += 0.0; /* -0.0 becomes 0.0 */
+    memcpy(&bits, &v, sizeof(bits));
+    return bits;
+}
+
+static inline uint64_t
+rk__int_hash(int64_t v)
+{
+    uint64_t x = (uint64_t)v * UINT64_C(0x9e3779b97f4a7c15);
+    x ^= x >> 32;
+    return x * UINT64_C(0xd6e8feb86659fd93);
+}
+
+static inline uint64_t
+rk__text_hash(uint64_t head, uint64_t tail, uint32_t len)
+{
+    uint64_t x = head * UINT64_C(0x9e3779b97f4a7c15);
+    x ^= x >> 32;
+    x += tail * UINT64_C(0xbf58476d1ce4e5b9) + len;
+    x ^= x >> 29;
+    return x * UINT64_C(0xd6e8feb86659fd93);
+}
+
+/* rk__set_has_string() of the |len| bytes at |text| whose key is at hand. */
+static inline bool
+rk__set_has_text(const rk__set *set, uint64_t head, uint64_t tail, uint32_t len, const char *text)
+{
+    if (!set->text_slots) {
+        return false;
+    }
+    uint64_t mask = (UINT64_C(1) << (64 - set->text_shift)) - 1;
+    uint64_t at = rk__text_hash(head, tail, len) >> set->text_shift;
+    for (;; at = (at + 1) & mask) {
+        const rk__text_slot *slot = &set->text_slots[at];
+        if (!slot->string) {
+            return false;
+        }
+        if (((slot->head ^ head) | (slot->tail ^ tail) | (slot->len ^ len)) == 0 &&
+            (len <= 16 || memcmp(set->strings[slot->string - 1].data, text, len) == 0)) {
+            return true;
+        }
+    }
+}
+
+static inline bool
+rk__bit_at(const uint64_t *bits, uint64_t at)
+{
+    return bits[at / 64] >> (at % 64) & 1;
+}
 
 /* ---- predicates ---- */
 
@@ -336,6 +433,14 @@ typedef struct rk__range {
     double f_lo, f_hi;
 } rk__range;
 
+/* Division by a constant as a multiplication: see rk__divisor_of(). */
+typedef struct rk__divisor {
+    int64_t by;
+    int64_t factor;
+    unsigned shift;
+} rk__divisor;
+
+typedef struct rk__json_key rk__json_key; /* kernel.h */
 typedef struct rk__pred rk__pred;
 struct rk__pred {
     rk__pred_kind kind;
@@ -354,11 +459,13 @@ struct rk__pred {
     uint32_t children_len;
     uint32_t children_cap;
     /* made by rk__program_new() */
-    rk__range range;
+    rk__range range;    /* of PK_ARITH: where the result must lie */
+    rk__divisor divide; /* of PK_ARITH with / or % by an integer */
     const rk__set *set;
     const rk__like *like;
     const rk__regex *regex;
-    uint32_t regex_slot; /* which scratch */
+    uint32_t regex_slot;           /* which scratch */
+    const rk__json_key *first_key; /* of a path below JSON; NULL: no kernel can look for it */
 };
 
 /* The typed tree; |*sample| > 0 when random_sample() is its last conjunct (then |*out| may be NULL:
@@ -480,9 +587,26 @@ typedef struct rk__leaf {
     bool *failed;    /* set when memory ran out */
 } rk__leaf;
 
+/* |by| is not zero (zero gives one that divides by 1). */
+rk__divisor rk__divisor_of(int64_t by);
+/* As rk__int_op(TK_DIV, a, d.by). */
+static inline int64_t
+rk__divide(int64_t a, rk__divisor d)
+{
+    __extension__ typedef __int128 wide;
+    uint64_t high = (uint64_t)(((wide)a * d.factor) >> 64);
+    uint64_t fix = (uint64_t)a & (0 - (uint64_t)((d.by > 0) & (d.factor < 0)));
+    uint64_t unfix = (uint64_t)a & (0 - (uint64_t)((d.by < 0) & (d.factor > 0)));
+    int64_t q = (int64_t)(high + fix - unfix) >> d.shift;
+    return (int64_t)((uint64_t)q + ((uint64_t)q >> 63));
+}
+
 void rk__eval_scalar(const rk__leaf *leaf); /* comparisons, ranges, IN and arithmetic of bool and
                                                numbers; column pairs */
 void rk__eval_rows(const rk__leaf *leaf);   /* VarChar, elements, whole arrays */
+/* The rows of one VarChar column among |leaf->known| and |leaf->active|; false when this predicate
+ * has no loop of its own. */
+bool rk__eval_texts(const rk__leaf *leaf);
 void rk__eval_json(const rk__leaf *leaf);
 /* The words of |known| for a column without more: valid rows. */
 void rk__known_from_valid(const rk__leaf *leaf, const rk_column *col);

@@ -145,12 +145,53 @@ match_back(const piece *p, rk_str s, size_t from)
     return at;
 }
 
+#define NEAR 192 /* bytes in which looking for two bytes of a literal beats memmem() */
+
+/* The leftmost |want| in |n| bytes at |p|: eight places at a time are asked for its first and its
+ * last byte. */
+static const char *
+find_near(const char *p, size_t n, rk_str want)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t first = ones * (unsigned char)want.data[0];
+    uint64_t last = ones * (unsigned char)want.data[want.len - 1];
+    const char *end = p + n; /* of the text */
+    const char *tail = p + want.len - 1;
+
+    for (; tail < end; p += 8, tail += 8) {
+        uint64_t hits = end - tail >= 8 ? 0 : ones << 7; /* the last few: ask all */
+        if (!hits) {
+            uint64_t differs = (rk_get_u64le(p) ^ first) | (rk_get_u64le(tail) ^ last);
+            hits = (differs - ones) & ~differs & ones << 7; /* none missed, a few too many */
+        }
+        for (; hits; hits &= hits - 1) {
+            size_t i = (size_t)__builtin_ctzll(hits) / 8;
+            if ((size_t)(end - p) - i < want.len) {
+                break;
+            }
+            if (p[i] == want.data[0] && memcmp(p + i, want.data, want.len) == 0) {
+                return p + i;
+            }
+        }
+    }
+    return NULL;
+}
+
+static const char *
+find_literal(const char *p, size_t n, rk_str want)
+{
+    if (want.len == 0 || n < want.len) {
+        return want.len == 0 ? p : NULL;
+    }
+    return n <= NEAR ? find_near(p, n, want) : memmem(p, n, want.data, want.len);
+}
+
 /* The leftmost place of |p| in [from, end); its end goes to |*after|. */
 static bool
 find_piece(const piece *p, rk_str s, size_t from, size_t *after)
 {
     if (!p->wild) {
-        const char *found = memmem(s.data + from, s.len - from, p->literal.data, p->literal.len);
+        const char *found = find_literal(s.data + from, s.len - from, p->literal);
         if (!found) {
             return false;
         }
@@ -165,6 +206,35 @@ find_piece(const piece *p, rk_str s, size_t from, size_t *after)
         }
     }
     return false;
+}
+
+rk__like_shape
+rk__like_shape_of(const rk__like *like, rk_str *literal)
+{
+    const piece *first = &like->pieces[0];
+    const piece *last = &like->pieces[like->pieces_len - 1];
+    const piece *best = NULL;
+    size_t filled = 0;
+    bool plain = true;
+
+    for (size_t i = 0; i < like->pieces_len; i++) {
+        const piece *p = &like->pieces[i];
+        plain = plain && !p->wild;
+        filled += p->literal.len > 0;
+        if (!p->wild && (!best || p->literal.len > best->literal.len)) {
+            best = p;
+        }
+    }
+    *literal = best ? best->literal : (rk_str){0};
+    if (!plain || filled > 1 || like->pieces_len > 3) {
+        return LIKE_OTHER;
+    }
+    if (!like->any) {
+        return LIKE_SAME;
+    }
+    return first->literal.len > 0 || filled == 0 ? LIKE_PREFIX
+           : last->literal.len > 0               ? LIKE_SUFFIX
+                                                 : LIKE_INFIX;
 }
 
 bool

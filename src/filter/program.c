@@ -13,7 +13,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "filter/filter_private.h"
+#include "filter/kernel.h"
 
 #define TREE_DEPTH_MAX                                                                             \
     1024 /* each level needs a parenthesis or a prefix, at most three per nesting */
@@ -114,6 +114,20 @@ bound(rk__pred *pred, rk__token_kind cmp, rk__value v)
     }
 }
 
+/* Where the result of arithmetic must lie; FLOAT columns compute in double too. */
+static void
+bound_result(rk__pred *pred)
+{
+    if (pred->value.kind == VK_FLOAT) {
+        float_range(&pred->range, pred->cmp, pred->value.f, false);
+    } else {
+        int_range(&pred->range, pred->cmp, pred->value.i);
+    }
+    if (pred->value2.kind == VK_INT && (pred->aop == TK_DIV || pred->aop == TK_MOD)) {
+        pred->divide = rk__divisor_of(pred->value2.i);
+    }
+}
+
 static uint8_t
 leaf_cost(const rk__pred *pred)
 {
@@ -137,6 +151,35 @@ leaf_cost(const rk__pred *pred)
     return col && col->kind == CK_SCALAR ? 3 : 4;
 }
 
+/* The first step of a path as a key that the kernels look for in texts: see rk__json_key. A number
+ * may be the index of an array's element, too. */
+static rk_code
+prepare_path(rk__pred *pred, rk_arena *arena)
+{
+    rk_str name = pred->col->keys[0];
+    bool digits = true;
+    bool plain = name.len > 0;
+    bool ascii = true;
+
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char ch = (unsigned char)name.data[i];
+        plain = plain && ch >= 0x20 && ch != '"' && ch != '\\' && ch != '/';
+        digits = digits && ch >= '0' && ch <= '9';
+        ascii = ascii && ch < 0x80;
+    }
+    if (!plain || digits) {
+        return RK_OK;
+    }
+    rk__json_key *key = RK_ARENA_NEW(arena, rk__json_key);
+    rk_str quoted = rk_arena_printf(arena, "\"%.*s\"", RK_STR_ARG(name));
+    if (!key || !quoted.data) {
+        return RK_ENOMEM;
+    }
+    *key = (rk__json_key){quoted.data, quoted.len, ascii};
+    pred->first_key = key;
+    return RK_OK;
+}
+
 static rk_code
 prepare_leaf(rk_filter *filter, rk__pred *pred, rk_arena *arena)
 {
@@ -150,8 +193,13 @@ prepare_leaf(rk_filter *filter, rk__pred *pred, rk_arena *arena)
         bound(pred, pred->hi_open ? TK_LT : TK_LE, pred->value2);
     } else if (pred->kind == PK_IN || pred->kind == PK_CONTAINS) {
         RK_RET(rk__set_new(&pred->set, pred->value.list, arena));
+    } else if (pred->kind == PK_ARITH) {
+        bound_result(pred);
     } else if (pred->kind == PK_REGEX) {
         pred->regex_slot = filter->regexes_len++;
+    }
+    if (pred->col && pred->col->kind == CK_JSON && pred->col->keys_len > 0) {
+        RK_RET(prepare_path(pred, arena));
     }
     pred->cost = leaf_cost(pred);
     return RK_OK;

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sets behind IN: sorted and distinct per kind, with a hash table when there are many.
+ * Sets behind IN: sorted and distinct per kind; integers as a bitmap where they lie close together,
+ * else, like texts, in a table of hashes of which a quarter is taken (of many values half), with a
+ * bitmap of eight bits to a slot before it.
  *
- * Floats are looked up by binary search (so that 0.0 and -0.0 are one), integers and texts by open
- * addressing at a load of at most one half; short lists are scanned. Built once per compile, read
- * by any number of threads.
+ * A text of up to 16 bytes is two words and a length in its slot, so looking it up touches one line
+ * of the table and compares no bytes; a longer one is hashed whole and compared. Floats are
+ * looked up by their bits, zero and minus zero being one. Built once per compile, read by any
+ * number of threads.
  */
 #include <stdlib.h>
 
 #include "base/util.h"
 #include "filter/filter_private.h"
 
-#define HASH_FROM 12 /* distinct values from which a table beats a scan */
+#define LARGE      4096 /* values from which memory matters more than a second look */
+#define NEAR_SMALL (UINT32_C(1) << 17) /* bits of integers that always get a bitmap: 16 KiB */
+#define NEAR_MOST  (UINT32_C(1) << 23) /* and of those that may have one: 1 MiB */
 
 static int
 compare_ints(const void *a, const void *b)
@@ -53,33 +58,174 @@ distinct(void *base, size_t n, size_t size, int (*compare)(const void *, const v
     return kept;
 }
 
-static rk_code
-build_table(rk__set *set, rk_arena *arena)
+/* log2 of the slots for |n| values: a quarter of them or fewer will be taken, half of many. */
+static unsigned
+slots_log2(size_t n)
 {
-    size_t n = set->ints_len ? set->ints_len : set->strings_len;
-    size_t cap = 32;
-    if (n < HASH_FROM || (set->ints_len && set->strings_len)) {
+    unsigned log2 = 5;
+    while (((size_t)1 << log2) < n * (n > LARGE ? 2 : 4)) {
+        log2++;
+    }
+    return log2;
+}
+
+static void
+set_bit(uint64_t *bits, uint64_t at)
+{
+    bits[at / 64] |= UINT64_C(1) << (at % 64);
+}
+
+/* Integers in a span that a bitmap serves: one as large as the tables of hashes would be, or what
+ * fits the first level cache. */
+static rk_code
+build_near(rk__set *set, rk_arena *arena)
+{
+    uint64_t span = (uint64_t)set->ints[set->ints_len - 1] - (uint64_t)set->ints[0];
+    uint64_t most =
+        RK_MIN(RK_MAX((uint64_t)NEAR_SMALL, 256 * (uint64_t)set->ints_len), (uint64_t)NEAR_MOST);
+    uint64_t bits = 64;
+
+    if (span >= most) {
         return RK_OK;
     }
-    while (cap < n * 2) {
-        cap *= 2;
+    while (bits <= span) {
+        bits *= 2;
     }
-    uint32_t *slots = RK_ARENA_ARRAY(arena, uint32_t, cap);
-    if (!slots) {
+    uint64_t *near = RK_ARENA_ARRAY(arena, uint64_t, bits / 64);
+    if (!near) {
         return RK_ENOMEM;
     }
-    for (size_t i = 0; i < n; i++) {
-        uint64_t hash = set->ints_len ? rk_hash_u64((uint64_t)set->ints[i])
-                                      : rk_hash64(set->strings[i].data, set->strings[i].len);
-        size_t at = hash & (cap - 1);
-        while (slots[at]) {
-            at = (at + 1) & (cap - 1);
-        }
-        slots[at] = (uint32_t)i + 1;
+    for (size_t i = 0; i < set->ints_len; i++) {
+        set_bit(near, (uint64_t)set->ints[i] - (uint64_t)set->ints[0]);
     }
-    set->slots = slots;
-    set->mask = cap - 1;
+    set->near = near;
+    set->near_lo = set->ints[0];
+    set->near_span = bits;
     return RK_OK;
+}
+
+/* A value that is not among the |n| ascending ones of |ints|. */
+static int64_t
+free_value(const int64_t *ints, size_t n)
+{
+    int64_t v = INT64_MIN;
+    for (size_t i = 0; i < n && ints[i] == v; i++) {
+        v++;
+    }
+    return v;
+}
+
+static rk_code
+build_ints(rk__set *set, rk_arena *arena)
+{
+    unsigned log2 = slots_log2(set->ints_len);
+    size_t slots = (size_t)1 << log2;
+    int64_t *table = rk_arena_alloc(arena, slots * sizeof(*table));
+    uint64_t *bits = RK_ARENA_ARRAY(arena, uint64_t, (slots << RK__BITS_PER_SLOT_LOG2) / 64);
+
+    if (!table || !bits) {
+        return RK_ENOMEM;
+    }
+    set->int_free = free_value(set->ints, set->ints_len);
+    set->int_shift = 64 - log2;
+    for (size_t i = 0; i < slots; i++) {
+        table[i] = set->int_free;
+    }
+    for (size_t i = 0; i < set->ints_len; i++) {
+        uint64_t hash = rk__int_hash(set->ints[i]);
+        size_t at = hash >> set->int_shift;
+        set_bit(bits, hash >> (set->int_shift - RK__BITS_PER_SLOT_LOG2));
+        while (table[at] != set->int_free) {
+            at = (at + 1) & (slots - 1);
+        }
+        table[at] = set->ints[i];
+    }
+    set->int_slots = table;
+    set->int_bits = bits;
+    return RK_OK;
+}
+
+rk__text_key
+rk__text_key_of(rk_str v)
+{
+    rk__text_key key = {.len = (uint32_t)v.len};
+    const uint8_t *p = (const uint8_t *)v.data;
+
+    if (v.len > 16) {
+        key.head = rk_hash64(v.data, v.len);
+        return key;
+    }
+    if (v.len >= 8) {
+        key.head = rk_get_u64le(p);
+        key.tail = rk_get_u64le(p + v.len - 8);
+        return key;
+    }
+    if (v.len >= 4) { /* two halves that may overlap */
+        key.head = rk_get_u32le(p) | (uint64_t)rk_get_u32le(p + v.len - 4) << (8 * (v.len - 4));
+    } else if (v.len > 0) {
+        key.head = p[0] | (uint64_t)p[v.len / 2] << (8 * (v.len / 2)) |
+                   (uint64_t)p[v.len - 1] << (8 * (v.len - 1));
+    }
+    key.tail = key.head;
+    return key;
+}
+
+static rk_code
+build_texts(rk__set *set, rk_arena *arena)
+{
+    unsigned log2 = slots_log2(set->strings_len);
+    size_t slots = (size_t)1 << log2;
+    rk__text_slot *table = RK_ARENA_ARRAY(arena, rk__text_slot, slots);
+    uint64_t *bits = RK_ARENA_ARRAY(arena, uint64_t, (slots << RK__BITS_PER_SLOT_LOG2) / 64);
+
+    if (!table || !bits) {
+        return RK_ENOMEM;
+    }
+    set->text_shift = 64 - log2;
+    for (size_t i = 0; i < set->strings_len; i++) {
+        rk__text_key key = rk__text_key_of(set->strings[i]);
+        uint64_t hash = rk__text_hash(key.head, key.tail, key.len);
+        size_t at = hash >> set->text_shift;
+        set_bit(bits, hash >> (set->text_shift - RK__BITS_PER_SLOT_LOG2));
+        while (table[at].string) {
+            at = (at + 1) & (slots - 1);
+        }
+        table[at] = (rk__text_slot){key.head, key.tail, key.len, (uint32_t)i + 1};
+    }
+    set->text_slots = table;
+    set->text_bits = bits;
+    return RK_OK;
+}
+
+static rk_code
+build_tables(rk__set *set, rk_arena *arena)
+{
+    if (set->ints_len > 0) {
+        RK_RET(build_near(set, arena));
+        if (!set->near) {
+            RK_RET(build_ints(set, arena));
+        }
+    }
+    return set->strings_len > 0 ? build_texts(set, arena) : RK_OK;
+}
+
+/* Many floats are a set of the integers with the same bits, both zeros as one. */
+static rk_code
+build_floats(rk__set *set, rk_arena *arena)
+{
+    rk__set *bits = RK_ARENA_NEW(arena, rk__set);
+    int64_t *ints = rk_arena_alloc(arena, set->floats_len * sizeof(*ints));
+
+    if (!bits || !ints) {
+        return RK_ENOMEM;
+    }
+    for (size_t i = 0; i < set->floats_len; i++) {
+        ints[i] = rk__float_bits(set->floats[i]);
+    }
+    bits->ints = ints;
+    bits->ints_len = distinct(ints, set->floats_len, sizeof(*ints), compare_ints);
+    set->float_set = bits;
+    return build_tables(bits, arena);
 }
 
 rk_code
@@ -124,7 +270,10 @@ rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena)
     set->floats_len = distinct(f64, floats, sizeof(*f64), compare_floats);
     set->strings = str;
     set->strings_len = distinct(str, strings, sizeof(*str), compare_strings);
-    RK_RET(build_table(set, arena));
+    RK_RET(build_tables(set, arena));
+    if (set->floats_len > 0) {
+        RK_RET(build_floats(set, arena));
+    }
     *out = set;
     return RK_OK;
 }
@@ -132,43 +281,33 @@ rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena)
 bool
 rk__set_has_int(const rk__set *set, int64_t v)
 {
-    if (!set->slots || set->ints_len == 0) {
-        return set->ints_len > 0 &&
-               bsearch(&v, set->ints, set->ints_len, sizeof(v), compare_ints) != NULL;
+    if (set->near) {
+        uint64_t at = (uint64_t)v - (uint64_t)set->near_lo;
+        return at < set->near_span && rk__bit_at(set->near, at);
     }
-    for (uint64_t at = rk_hash_u64((uint64_t)v) & set->mask; set->slots[at];
-         at = (at + 1) & set->mask) {
-        if (set->ints[set->slots[at] - 1] == v) {
-            return true;
+    if (!set->int_slots || v == set->int_free) {
+        return false;
+    }
+    size_t mask = ((size_t)1 << (64 - set->int_shift)) - 1;
+    size_t at = rk__int_hash(v) >> set->int_shift;
+    while (set->int_slots[at] != v) {
+        if (set->int_slots[at] == set->int_free) {
+            return false;
         }
+        at = (at + 1) & mask;
     }
-    return false;
+    return true;
 }
 
 bool
 rk__set_has_float(const rk__set *set, double v)
 {
-    return v == v && set->floats_len > 0 &&
-           bsearch(&v, set->floats, set->floats_len, sizeof(v), compare_floats) != NULL;
+    return v == v && set->float_set && rk__set_has_int(set->float_set, rk__float_bits(v));
 }
 
 bool
 rk__set_has_string(const rk__set *set, rk_str v)
 {
-    if (!set->slots || set->strings_len == 0 || set->ints_len > 0) {
-        for (size_t i = 0; i < set->strings_len && set->strings_len < HASH_FROM; i++) {
-            if (rk_str_eq(set->strings[i], v)) {
-                return true;
-            }
-        }
-        return set->strings_len >= HASH_FROM &&
-               bsearch(&v, set->strings, set->strings_len, sizeof(v), compare_strings) != NULL;
-    }
-    for (uint64_t at = rk_hash64(v.data, v.len) & set->mask; set->slots[at];
-         at = (at + 1) & set->mask) {
-        if (rk_str_eq(set->strings[set->slots[at] - 1], v)) {
-            return true;
-        }
-    }
-    return false;
+    rk__text_key key = rk__text_key_of(v);
+    return rk__set_has_text(set, key.head, key.tail, key.len, v.data);
 }

@@ -297,6 +297,42 @@ rk__int_op(rk__token_kind op, int64_t a, int64_t b)
     }
 }
 
+/*
+ * The smallest factor and shift (Granlund and Montgomery) with which
+ *   (a * factor >> 64 >> shift) + 1 when that is negative
+ * is a / by, cut toward zero, for every a; where the factor does not fit a signed word it wraps and
+ * rk__divide() adds or takes a once more. 2^p / anc and 2^p / |by| are kept as quotient and rest
+ * while p grows.
+ */
+rk__divisor
+rk__divisor_of(int64_t by)
+{
+    uint64_t ad = by < 0 ? 0 - (uint64_t)by : (uint64_t)by;
+    uint64_t top = UINT64_C(1) << 63;
+    unsigned p = 63;
+    uint64_t delta = 0;
+
+    if (ad < 2) { /* no such factor; who divides by these asks rk__int_op() */
+        return (rk__divisor){.by = by};
+    }
+    uint64_t most = top + ((uint64_t)by >> 63);
+    uint64_t anc = most - 1 - most % ad; /* the largest |a| that matters */
+    uint64_t q1 = top / anc;
+    uint64_t r1 = top % anc;
+    uint64_t q2 = top / ad;
+    uint64_t r2 = top % ad;
+    do {
+        p++;
+        q1 = 2 * q1 + (r1 >= anc - r1);
+        r1 = r1 >= anc - r1 ? r1 - (anc - r1) : 2 * r1;
+        q2 = 2 * q2 + (r2 >= ad - r2);
+        r2 = r2 >= ad - r2 ? r2 - (ad - r2) : 2 * r2;
+        delta = ad - r2;
+    } while (q1 < delta || (q1 == delta && r1 == 0));
+    uint64_t factor = by < 0 ? 0 - (q2 + 1) : q2 + 1;
+    return (rk__divisor){.by = by, .factor = (int64_t)factor, .shift = p - 64};
+}
+
 /* The integer a double stands for in a bitwise operation: cut, and held inside the range. */
 static int64_t
 to_int(double v)
