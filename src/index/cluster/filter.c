@@ -31,11 +31,13 @@
 #define FETCH_BYTES  1024u /* of a block, when it waits */
 #define FETCH_LISTS  4u
 #define SCAN_RATE    (1.0f / 16)
-#define SCAN_ORDERED 0.5f  /* the same, where testing costs next to nothing */
-#define SAMPLE_ROWS  32.0f /* near the query tell which share passes there; seen again in one list \
+#define SCAN_ORDERED 0.5f /* the same, where testing costs next to nothing */
+#define SAMPLE_ROWS                                                                                \
+    32.0f                  /* near the query tell which share passes there; seen again in one list \
                             */
-#define SAMPLE_LISTS 8u    /* of so many */
-#define SURVIVORS    6.0f  /* of a block: with more, a filter is tested first */
+#define SAMPLE_LISTS  16u  /* of so many */
+#define SAMPLE_BLOCKS 4u   /* of it, at most */
+#define SURVIVORS     6.0f /* of a block: with more, a filter is tested first */
 
 static inline uint32_t
 count_bits(uint32_t x)
@@ -247,6 +249,16 @@ last_bits(const rk__cluster_search_state *s, uint32_t from, uint32_t n)
     return bits;
 }
 
+/* Bits of the 32 rows from place |from| on, by the map. */
+static inline uint32_t
+map_bits(const rk__cluster_search_state *s, uint32_t from)
+{
+    uint64_t bits;
+
+    memcpy(&bits, s->map + from / 8, sizeof(bits));
+    return (uint32_t)(bits >> from % 8);
+}
+
 /* Bits of the 32 rows from place |from| on, or of the |n| last, that pass. */
 static inline uint32_t
 filter_bits(const rk__cluster_search_state *s, rk__test32_fn test, uint32_t from, uint32_t n)
@@ -254,9 +266,7 @@ filter_bits(const rk__cluster_search_state *s, rk__test32_fn test, uint32_t from
     const rk__cluster *c = s->cluster;
 
     if (s->map) {
-        uint64_t bits;
-        memcpy(&bits, s->map + from / 8, sizeof(bits));
-        return (uint32_t)(bits >> from % 8);
+        return map_bits(s, from);
     }
     if (c->rows - from < RK__BITS_ROWS) {
         return last_bits(s, from, n);
@@ -429,12 +439,66 @@ fetch_packed(const rk__cluster_search_state *s, const rk__cluster_item *lists, u
     }
 }
 
-/* Which share passes near the query is not seen in lists of what passes: some are scanned whole. */
+/* Which share passes near the query is not seen in lists of what passes: some are looked at as they
+ * are, in a few blocks from all over them. */
 static bool
 wants_sample(const rk__cluster_search_state *s)
 {
     return !s->whole && s->threshold != RK__CLUSTER_NEVER &&
            (s->near_rows < SAMPLE_ROWS || s->held % SAMPLE_LISTS == 0);
+}
+
+/* The block of a list that is the |i|-th of |looks| to be looked at. */
+static inline uint32_t
+sample_block(const rk__cluster *c, uint32_t list, uint32_t i, uint32_t looks)
+{
+    uint32_t blocks = c->first_block[list + 1] - c->first_block[list];
+
+    return (uint32_t)((uint64_t)i * blocks / looks);
+}
+
+static inline uint32_t
+sample_looks(const rk__cluster *c, uint32_t list)
+{
+    return RK_MIN(c->first_block[list + 1] - c->first_block[list], SAMPLE_BLOCKS);
+}
+
+static void
+fetch_sample(const rk__cluster_search_state *s, const rk__cluster_item *list)
+{
+    const rk__cluster *c = s->cluster;
+    uint32_t looks = sample_looks(c, list->at);
+
+    for (uint32_t i = 0; i < looks; i++) {
+        size_t block = c->first_block[list->at] + sample_block(c, list->at, i, looks);
+        rk__fetch_early(c->blocks + block * c->block_bytes,
+                        RK_MIN(c->block_bytes, (size_t)FETCH_BYTES));
+    }
+}
+
+static void
+sample_list(rk__cluster_search_state *s, const rk__cluster_item *list)
+{
+    const rk__cluster *c = s->cluster;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t looks = sample_looks(c, list->at);
+    uint32_t end = c->first_row[list->at + 1];
+    float margin = rk__cluster_margin(s, list->at, list->key);
+
+    for (uint32_t i = 0; i < looks; i++) {
+        uint32_t b = sample_block(c, list->at, i, looks);
+        uint32_t from = c->first_row[list->at] + b * RK__BITS_ROWS;
+        uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
+        const uint8_t *block = c->blocks + (size_t)(c->first_block[list->at] + b) * c->block_bytes;
+        const float *add = (const float *)(const void *)(block + codes);
+        uint32_t rows = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
+        float est[RK__BITS_ROWS];
+        rows &= scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS, s->coded.bits.unit,
+                     s->coded.bits.bias, list->key, s->threshold + margin, est);
+        note_near(s, (float)count_bits(rows), count_bits(rows & map_bits(s, from)));
+    }
 }
 
 static void
@@ -458,9 +522,9 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
     }
     if (s->ordered && s->ordered->packed) {
         if (wants_sample(s)) {
-            scan_pending(s, s->n_pending);
-            scan_untested(s, list);
-            note_list(s, list);
+            fetch_sample(s, list);
+            visit_packed(s, list);
+            sample_list(s, list);
         } else {
             visit_packed(s, list);
         }

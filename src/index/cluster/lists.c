@@ -16,23 +16,29 @@
 
 #define SAMPLE 24u
 
-/* An item near the |share| quantile of |n|. */
+/* An item near the |share| quantile of |n|: that of a sample, found by counting, which guesses no
+ * branch wrong. */
 static float
 pivot_of(const rk__cluster_item *items, uint32_t n, double share)
 {
     float sample[SAMPLE];
-    uint32_t m = RK_MIN(n, SAMPLE);
-    uint32_t at = (uint32_t)(share * m);
+    int32_t at = (int32_t)(share * SAMPLE);
+    float pivot = 0;
 
-    for (uint32_t i = 0; i < m; i++) {
-        float est = items[(uint32_t)((uint64_t)i * n / m)].est;
-        uint32_t j = i;
-        for (; j > 0 && sample[j - 1] > est; j--) {
-            sample[j] = sample[j - 1];
-        }
-        sample[j] = est;
+    for (uint32_t i = 0; i < SAMPLE; i++) {
+        sample[i] = items[(uint32_t)((uint64_t)i * n / SAMPLE)].est;
     }
-    return sample[RK_MIN(at, m - 1)];
+    at = RK_MIN(at, (int32_t)SAMPLE - 1);
+    for (uint32_t i = 0; i < SAMPLE; i++) {
+        int32_t less = 0;
+        int32_t more = 0;
+        for (uint32_t j = 0; j < SAMPLE; j++) {
+            less += sample[j] < sample[i];
+            more += sample[j] > sample[i];
+        }
+        pivot = less <= at && at < (int32_t)SAMPLE - more ? sample[i] : pivot;
+    }
+    return pivot;
 }
 
 uint32_t
@@ -201,8 +207,12 @@ rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
         return false;
     }
     lists->n = 0;
-    for (uint32_t l = 0; all && l < nlist; l++) {
-        if (!(lists->seen[l / 32] >> l % 32 & 1)) {
+    for (uint32_t w = 0; all && w < (nlist + 31) / 32; w++) {
+        uint32_t in_word = RK_MIN(nlist - w * 32, 32u);
+        uint32_t bits =
+            ~lists->seen[w] & (in_word == 32 ? UINT32_MAX : (UINT32_C(1) << in_word) - 1);
+        for (; bits; bits &= bits - 1) {
+            uint32_t l = w * 32 + (uint32_t)__builtin_ctz(bits);
             items[lists->n++] = (rk__cluster_item){0, 0, l};
         }
     }

@@ -17,6 +17,7 @@
 #define EXACT_BYTES ((size_t)96 << 10) /* so few are scored on their vectors faster than else */
 #define FILTERED    1.25 /* of the cost of clusters under a filter that most rows pass, */
 #define DEARER      0.2  /* and 1 / share to this power of it where fewer do */
+#define VISIT_NS    80.0 /* to visit a list of which little is left */
 
 /* What clusters take at most, about, while they are built too. */
 static uint64_t
@@ -117,6 +118,22 @@ rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall
     return 6000 + 15.0 * lists->space.dim + 10000 * far + 1.3 * counted;
 }
 
+/* Under a filter that is packed, where a search without one takes |lists_ns|: only a part of the
+ * blocks is there to scan, but more lists are visited the fewer rows pass. */
+static double
+packed_ns(const rk__cluster *lists, const rk__ordered *ordered, double lists_ns, double share,
+          double recall)
+{
+    uint32_t nlist = lists->info.nlist;
+    double part = (double)ordered->first_block[nlist] / (double)RK_MAX(lists->info.blocks, 1u);
+    double fixed = 6000 + 15.0 * lists->space.dim;
+    double wider = FILTERED * pow(share, -DEARER);
+    double first = rk__cluster_effort_of(lists, (float)recall).first;
+    double visited = RK_MIN(first * wider, (double)(nlist - ordered->n_empty));
+
+    return fixed + (lists_ns - fixed) * RK_MIN(wider * part, 1.0) + visited * VISIT_NS;
+}
+
 double
 rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
                      float *recall)
@@ -140,6 +157,9 @@ rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, ui
         *recall = rk__hnsw_recall_of(&graph->curve, k, rk__hnsw_ef(graph, options, k));
     }
     double lists = rk__hnsw_lists_ns(graph->lists, graph->curve.lists_ns, (double)*recall);
+    if (options->ordered && options->ordered->lists.packed) {
+        return packed_ns(graph->lists, &options->ordered->lists, lists, share, (double)*recall);
+    }
     return (options->filter ? FILTERED * pow(share, -DEARER) : 1) * lists;
 }
 
