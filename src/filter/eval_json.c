@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leaves over JSON: one look-up of the path per row, types found as they come. The first step of
- * the path is looked for by a kernel (kernel_json.h) where behind the text there are bytes enough
- * to read; what it leaves open, and further steps, go through base/json.h.
+ * Leaves over JSON: one look-up of the path per row, types found as they come. Keys are
+ * looked for by a kernel (kernel_json.h) where behind the text there are bytes enough to read;
+ * integers and texts of the common predicates are then read where they lie. What that leaves open,
+ * and steps by index, go through base/json.h.
  *
  * The kind of the constant chooses the kind of value it may meet: number, text, bool or array.
  * Anything else there, a JSON null or no value at all answers unknown, for != and not in as well.
@@ -12,7 +13,7 @@
 #include "base/json.h"
 #include "filter/kernel.h"
 
-typedef enum answer { NO, YES, UNKNOWN } answer;
+typedef enum answer { NO, YES, UNKNOWN, ASK } answer; /* ASK: look at the value with care */
 
 static answer
 yes_no(bool pass)
@@ -25,15 +26,7 @@ static rk__value
 number_of(rk_json_value v)
 {
     rk__value out = {0};
-    if (v.type == RK_JSON_INT && v.raw.len <= 18) { /* cannot overflow */
-        const char *p = v.raw.data;
-        bool negative = *p == '-';
-        for (size_t i = negative; i < v.raw.len; i++) {
-            out.i = out.i * 10 + (p[i] - '0');
-        }
-        out.i = negative ? -out.i : out.i;
-        out.kind = VK_INT;
-    } else if (v.type == RK_JSON_INT && rk_json_get_i64(v, &out.i)) {
+    if (v.type == RK_JSON_INT && rk_json_get_i64(v, &out.i)) {
         out.kind = VK_INT;
     } else if (rk_json_get_f64(v, &out.f)) {
         out.kind = VK_FLOAT;
@@ -317,23 +310,46 @@ found_answer(const rk__leaf *leaf, rk_json_value v)
     }
 }
 
+#define ONES  UINT64_C(0x0101010101010101)
+#define HIGHS UINT64_C(0x8080808080808080)
+
+/* The high bit of bytes of |x| that are quotes or backslashes; the first one is right, bytes behind
+ * it may seem to be some. */
+static uint64_t
+string_marks(uint64_t x)
+{
+    uint64_t quote = x ^ ONES * '"';
+    uint64_t slash = x ^ ONES * '\\';
+    return (((quote - ONES) & ~quote) | ((slash - ONES) & ~slash)) & HIGHS;
+}
+
 /* The byte behind the string that begins at |p|. */
 static const char *
 string_end(const char *p, const char *end)
 {
-    for (p++; p < end && *p != '"'; p++) {
-        p += *p == '\\';
+    p++;
+    while (p < end) {
+        if (end - p >= 8) { /* up to the next quote or backslash */
+            uint64_t hit = string_marks(rk_get_u64le(p));
+            if (!hit) {
+                p += 8;
+                continue;
+            }
+            p += __builtin_ctzll(hit) / 8;
+        }
+        if (*p == '"') {
+            return p + 1;
+        }
+        p += *p == '\\' ? 2 : 1;
     }
-    return p < end ? p + 1 : end;
+    return end;
 }
 
 /* The value of checked JSON that begins at |p|, blanks before it: its end is found by its first
- * byte, brackets are counted outside of strings. */
+ * byte. Behind |end| a kernel may read. */
 static rk_json_value
-value_from(const char *p, const char *end)
+value_from(const rk__filter_kernels *kernels, const char *p, const char *end)
 {
-    size_t depth = 0;
-
     while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) {
         p++;
     }
@@ -341,70 +357,217 @@ value_from(const char *p, const char *end)
     if (p < end && *p == '"') {
         return (rk_json_value){RK_JSON_STRING, {start, (size_t)(string_end(p, end) - start)}};
     }
-    if (p < end && (*p == '-' || (*p >= '0' && *p <= '9'))) {
-        do {
-            p++;
-        } while (p < end && *p >= '0' && *p <= '9');
-        bool whole = p == end || (*p != '.' && *p != 'e' && *p != 'E');
-        if (whole && p - start <= 18) {
-            return (rk_json_value){RK_JSON_INT, {start, (size_t)(p - start)}};
-        }
+    if (p < end && (*p == '{' || *p == '[')) {
+        rk_json_type type = *p == '{' ? RK_JSON_OBJECT : RK_JSON_ARRAY;
+        return (rk_json_value){type, {start, (size_t)(kernels->json_end(p, end) - start)}};
     }
-    while (p < end) {
-        if (*p == '"') {
-            p = string_end(p, end);
-            continue;
-        }
-        if (*p == '{' || *p == '[') {
-            depth++;
-        } else if (*p == '}' || *p == ']') {
-            if (depth == 0) {
-                break;
-            }
-            depth--;
-            if (depth == 0) {
-                p++;
-                break;
-            }
-        } else if (*p == ',' && depth == 0) {
-            break;
-        }
+    while (p < end && *p != ',' && *p != '}' && *p != ']') { /* a number or a word */
         p++;
     }
     return rk_json_root((rk_str){start, (size_t)(p - start)});
 }
 
-/* What the path leads to; type RK_JSON_NONE when there is nothing. */
-static rk_json_value
-find(const rk__leaf *leaf, const rk__filter_kernels *kernels, rk_str text, size_t behind)
-{
-    const rk__col *col = leaf->pred->col;
-    const rk__json_key *key = leaf->pred->first_key;
-    rk_json_value found = {0};
-    const char *at = NULL;
+/* ---- predicates that most rows answer without a value being made ---- */
 
-    if (key && behind >= RK__JSON_SLACK + key->len) {
-        rk__json_found is = kernels->json_key(text.data, text.len, key, &at);
-        if (is == KEY_ABSENT) {
-            return found;
-        }
-        if (is == KEY_FOUND) {
-            rk_json_value v = value_from(at, text.data + text.len);
-            if (col->keys_len == 1) {
-                return v;
-            }
-            (void)rk_json_find(v, col->keys + 1, col->keys_len - 1, &found);
-            return found;
+typedef enum quick {
+    QUICK_NONE,
+    QUICK_RANGE, /* integers between two */
+    QUICK_INTS,  /* in a list of integers */
+    QUICK_TEXT,  /* == and != with a text */
+    QUICK_TEXTS, /* in a list of texts */
+} quick;
+
+static bool
+all_of(const rk__values *list, rk__value_kind kind)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (list->data[i].kind != kind) {
+            return false;
         }
     }
-    (void)rk_json_find(rk_json_root(text), col->keys, col->keys_len, &found);
-    return found;
+    return true;
+}
+
+static quick
+quick_of(const rk__pred *pred)
+{
+    bool equality = pred->cmp == TK_EQ || pred->cmp == TK_NE;
+
+    if (pred->kind == PK_CMP && pred->value.kind == VK_INT) {
+        return QUICK_RANGE;
+    }
+    if (pred->kind == PK_RANGE && pred->value.kind == VK_INT && pred->value2.kind == VK_INT) {
+        return QUICK_RANGE;
+    }
+    if (pred->kind == PK_IN && all_of(pred->value.list, VK_INT)) {
+        return QUICK_INTS;
+    }
+    if (pred->kind == PK_IN && all_of(pred->value.list, VK_STRING)) {
+        return QUICK_TEXTS;
+    }
+    if (pred->kind == PK_CMP && equality && pred->value.kind == VK_STRING) {
+        return QUICK_TEXT;
+    }
+    return QUICK_NONE;
+}
+
+/* The integer of one to seven digits that begins at |p|, by pairs, fours and eights of digits. */
+static answer
+quick_int(const char *p, const char *end, int64_t *out)
+{
+    bool negative = *p == '-';
+
+    p += negative;
+    if (end - p < 8) {
+        return ASK;
+    }
+    uint64_t x = rk_get_u64le(p) ^ ONES * '0';
+    uint64_t other = (x | (x + ONES * 0x76)) & HIGHS; /* first bit: the first byte above 9 */
+    unsigned n = other ? (unsigned)__builtin_ctzll(other) / 8 : 8;
+    if (n == 0) {
+        return UNKNOWN; /* no number */
+    }
+    if (n == 8 || p[n] == '.' || p[n] == 'e' || p[n] == 'E') {
+        return ASK;
+    }
+    x <<= 8 * (8 - n); /* zeros in front */
+    x = (x * (10 * 256 + 1) >> 8) & UINT64_C(0x00ff00ff00ff00ff);
+    x = (x * (100 * 65536 + 1) >> 16) & UINT64_C(0x0000ffff0000ffff);
+    x = x * (10000 * (UINT64_C(1) << 32) + 1) >> 32;
+    *out = negative ? -(int64_t)x : (int64_t)x;
+    return YES;
+}
+
+/* The text that begins at |p|; ASK: what stands before its first escape. */
+static answer
+quick_text(const char *p, const char *end, rk_str *out)
+{
+    if (*p != '"') {
+        return UNKNOWN;
+    }
+    const char *start = ++p;
+    for (;; p += 8) {
+        if (end - p < 8) {
+            return ASK;
+        }
+        uint64_t hit = string_marks(rk_get_u64le(p));
+        if (hit) {
+            p += __builtin_ctzll(hit) / 8;
+            *out = (rk_str){start, (size_t)(p - start)};
+            return *p == '"' ? YES : ASK;
+        }
+    }
+}
+
+static bool
+begins_with(rk_str s, rk_str head)
+{
+    return head.len <= s.len && rk_str_eq((rk_str){s.data, head.len}, head);
 }
 
 static answer
-json_answer(const rk__leaf *leaf, rk_json_value found)
+quick_answer(const rk__pred *pred, quick how, const char *p, const char *end)
 {
-    if (leaf->pred->kind == PK_EXISTS) {
+    const rk__range *r = &pred->range;
+    int64_t i = 0;
+    rk_str text = {0};
+    answer is = ASK;
+
+    while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) {
+        p++;
+    }
+    if (how == QUICK_NONE || p == end) {
+        return ASK;
+    }
+    if (how == QUICK_TEXT || how == QUICK_TEXTS) {
+        is = quick_text(p, end, &text);
+    } else {
+        is = quick_int(p, end, &i);
+    }
+    if (is == ASK && how == QUICK_TEXT && text.len > 0 && !begins_with(pred->value.s, text)) {
+        return yes_no(pred->cmp == TK_NE); /* differs before the first escape */
+    }
+    if (is != YES) {
+        return is;
+    }
+    switch (how) {
+    case QUICK_RANGE:
+        return yes_no((!r->empty && i >= r->i_lo && i <= r->i_hi) != r->negate);
+    case QUICK_INTS:
+        return yes_no(rk__set_has_int(pred->set, i));
+    case QUICK_TEXT:
+        return yes_no(rk_str_eq(text, pred->value.s) == (pred->cmp == TK_EQ));
+    case QUICK_TEXTS:
+        return yes_no(rk__set_has_string(pred->set, text));
+    case QUICK_NONE:
+    default:
+        return ASK;
+    }
+}
+
+/* ---- look-up ---- */
+
+/* Goes down the path with the kernels: UNKNOWN when there is no value, ASK when |*found| is what
+ * there is, or the answer. |*whole|: false when they cannot tell. */
+static answer
+walk(const rk__leaf *leaf, const rk__filter_kernels *kernels, quick how, rk_str text,
+     rk_json_value *found, bool *whole)
+{
+    const rk__pred *pred = leaf->pred;
+    const rk__col *col = pred->col;
+
+    *whole = true;
+    for (size_t i = 0; i < pred->path_len; i++) {
+        const char *end = text.data + text.len;
+        const char *at = NULL;
+        rk__json_found is = kernels->json_key(text.data, text.len, &pred->path[i], &at);
+        if (is == KEY_ABSENT) {
+            return UNKNOWN;
+        }
+        if (is == KEY_ASK) {
+            *whole = false;
+            return ASK;
+        }
+        if (i + 1 == col->keys_len) {
+            answer quickly = quick_answer(pred, how, at, end);
+            if (quickly != ASK) {
+                return quickly;
+            }
+        }
+        *found = value_from(kernels, at, end);
+        text = found->raw;
+        if (i + 1 < pred->path_len && found->type != RK_JSON_OBJECT) {
+            return UNKNOWN;
+        }
+    }
+    if (pred->path_len < col->keys_len) {
+        rk_json_value v = *found;
+        (void)rk_json_find(v, col->keys + pred->path_len, col->keys_len - pred->path_len, found);
+    }
+    return ASK;
+}
+
+static answer
+json_answer(const rk__leaf *leaf, const rk__filter_kernels *kernels, quick how, size_t row,
+            const char *end)
+{
+    const rk__col *col = leaf->pred->col;
+    rk_str text = rk_column_bytes(leaf->col, row);
+    size_t behind = (size_t)(end - text.data) - text.len; /* bytes that may be read */
+    bool exists = leaf->pred->kind == PK_EXISTS;
+    rk_json_value found = {0};
+    bool whole = false;
+
+    if (leaf->pred->path_len > 0 && behind >= leaf->pred->path_slack) {
+        answer is = walk(leaf, kernels, how, text, &found, &whole);
+        if (is != ASK) {
+            return is == UNKNOWN && exists ? NO : is;
+        }
+    }
+    if (!whole) {
+        (void)rk_json_find(rk_json_root(text), col->keys, col->keys_len, &found);
+    }
+    if (exists) {
         return yes_no(is_present(found));
     }
     if (found.type == RK_JSON_NONE || found.type == RK_JSON_NULL) {
@@ -428,8 +591,8 @@ rk__eval_json(const rk__leaf *leaf)
     size_t words = rk_bitset_words(leaf->rows);
     bool truth = false;
     const rk__filter_kernels *kernels = rk__filter_kernels_get();
-    const uint64_t *offsets = leaf->col->offsets;
-    uint64_t end = offsets[leaf->first + leaf->rows]; /* of what may be read */
+    const char *end = (const char *)leaf->col->data + leaf->col->offsets[leaf->first + leaf->rows];
+    quick how = quick_of(leaf->pred);
 
     if (constant_answer(leaf->pred, &truth)) {
         memset(leaf->value, truth ? 0xFF : 0, words * sizeof(uint64_t));
@@ -443,8 +606,7 @@ rk__eval_json(const rk__leaf *leaf)
         for (uint64_t todo = known & leaf->active[w]; todo; todo &= todo - 1) {
             unsigned bit = (unsigned)__builtin_ctzll(todo);
             size_t row = leaf->first + w * 64 + bit;
-            rk_str text = rk_column_bytes(leaf->col, row);
-            answer is = json_answer(leaf, find(leaf, kernels, text, end - offsets[row + 1]));
+            answer is = json_answer(leaf, kernels, how, row, end);
             value |= (uint64_t)(is == YES) << bit;
             known &= ~((uint64_t)(is == UNKNOWN) << bit);
         }

@@ -91,15 +91,79 @@ array_has(rk_str blob, rk_type element, rk__value v)
     return false;
 }
 
+#define FEW 4 /* constants up to which every element is compared with each, without branches */
+
+#define ANY_OF(type)                                                                               \
+    for (size_t k = 0; set->ints_len <= FEW && k < set->ints_len; k++) {                           \
+        int64_t want = set->ints[k];                                                               \
+        for (uint32_t i = 0; i < n; i++) {                                                         \
+            type v;                                                                                \
+            memcpy(&v, p + i * sizeof(v), sizeof(v));                                              \
+            found |= v == want;                                                                    \
+        }                                                                                          \
+    }                                                                                              \
+    for (uint32_t i = 0; set->ints_len > FEW && i < n && !found; i++) {                            \
+        type v;                                                                                    \
+        memcpy(&v, p + i * sizeof(v), sizeof(v));                                                  \
+        found = rk__set_has_int(set, v);                                                           \
+    }                                                                                              \
+    break
+
+static bool
+ints_any_in(const char *p, uint32_t n, rk_type element, const rk__set *set)
+{
+    bool found = false;
+
+    switch ((int)element) {
+    case RK_INT16:
+        ANY_OF(int16_t);
+    case RK_INT32:
+        ANY_OF(int32_t);
+    case RK_INT64:
+        ANY_OF(int64_t);
+    default: /* INT8, BOOL: a byte that is 0 or 1 */
+        ANY_OF(int8_t);
+    }
+    return found;
+}
+
+/* |p|: the ends of |n| texts, then the texts. */
+static bool
+texts_any_in(const char *p, uint32_t n, const rk__set *set)
+{
+    const char *bytes = p + (size_t)n * 4;
+    uint32_t from = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t to = rk_get_u32le(p + (size_t)i * 4);
+        rk_str v = {bytes + from, to - from};
+        bool has =
+            set->strings_len == 1 ? rk_str_eq(v, set->strings[0]) : rk__set_has_string(set, v);
+        if (has) {
+            return true;
+        }
+        from = to;
+    }
+    return false;
+}
+
 static bool
 array_any_in(rk_str blob, rk_type element, const rk__set *set)
 {
     uint32_t n = rk_array_count(blob);
+    const char *values = blob.data + sizeof(uint32_t);
+
+    if (n == 0) {
+        return false;
+    }
+    if (element == RK_VARCHAR) {
+        return texts_any_in(values, n, set);
+    }
+    if (!is_real(element)) {
+        return ints_any_in(values, n, element, set);
+    }
     for (uint32_t i = 0; i < n; i++) {
-        bool has = element == RK_VARCHAR ? rk__set_has_string(set, rk_array_str(blob, i))
-                   : is_real(element)    ? rk__set_has_float(set, rk_array_f64(blob, element, i))
-                                         : rk__set_has_int(set, rk_array_i64(blob, element, i));
-        if (has) {
+        if (rk__set_has_float(set, rk_array_f64(blob, element, i))) {
             return true;
         }
     }
@@ -110,7 +174,7 @@ static bool
 array_contains(const rk__pred *pred, rk_str blob, rk_type element)
 {
     const rk__values *list = pred->value.list;
-    if (pred->fn != FN_CONTAINS_ALL) {
+    if (pred->fn != FN_CONTAINS_ALL || list->n == 1) {
         return array_any_in(blob, element, pred->set);
     }
     for (size_t i = 0; i < list->n; i++) {

@@ -314,6 +314,24 @@ same_text(const char *p, rk_str want)
     return p[0] == w[0] && p[n / 2] == w[n / 2] && p[n - 1] == w[n - 1];
 }
 
+/* The text, from |row| on, in which byte |at| lies; t->n: behind them all. Most are at most four
+ * ahead, found without a branch each. */
+static unsigned
+row_of(const texts *t, unsigned row, uint64_t at)
+{
+    unsigned step = 4;
+
+    while (step == 4 && row + 4 <= t->n) {
+        const uint64_t *end = t->offsets + row + 1;
+        step = (unsigned)(end[0] <= at) + (end[1] <= at) + (end[2] <= at) + (end[3] <= at);
+        row += step;
+    }
+    while (row < t->n && t->offsets[row + 1] <= at) {
+        row++;
+    }
+    return row;
+}
+
 /* Hits at data + base + (their bit): those that are |want| and lie inside a text. */
 static void
 take_hits(scan *s, uint64_t base, uint64_t hits)
@@ -323,9 +341,7 @@ take_hits(scan *s, uint64_t base, uint64_t hits)
     while (hits) {
         uint64_t at = base + (unsigned)__builtin_ctzll(hits);
         hits &= hits - 1;
-        while (s->row < s->t->n && offsets[s->row + 1] <= at) {
-            s->row++;
-        }
+        s->row = row_of(s->t, s->row, at);
         if (s->row == s->t->n) {
             return;
         }

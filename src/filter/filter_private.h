@@ -13,6 +13,7 @@
 #ifndef RK_FILTER_FILTER_PRIVATE_H
 #define RK_FILTER_FILTER_PRIVATE_H
 
+#include "base/util.h"
 #include "filter/filter.h"
 
 #define RK__DEPTH_MAX 256              /* open parentheses, lists, calls and prefix operators */
@@ -346,7 +347,6 @@ RK_MUST_CHECK rk_code rk__set_new(const rk__set **out, const rk__values *list, r
 bool rk__set_has_int(const rk__set *set, int64_t v);
 bool rk__set_has_float(const rk__set *set, double v);
 bool rk__set_has_string(const rk__set *set, rk_str v);
-rk__text_key rk__text_key_of(rk_str v);
 
 /* Equal for equal numbers; |v| is no NaN. */
 static inline int64_t
@@ -364,6 +364,31 @@ rk__int_hash(int64_t v)
     uint64_t x = (uint64_t)v * UINT64_C(0x9e3779b97f4a7c15);
     x ^= x >> 32;
     return x * UINT64_C(0xd6e8feb86659fd93);
+}
+
+static inline rk__text_key
+rk__text_key_of(rk_str v)
+{
+    rk__text_key key = {.len = (uint32_t)v.len};
+    const uint8_t *p = (const uint8_t *)v.data;
+
+    if (v.len > 16) {
+        key.head = rk_hash64(v.data, v.len);
+        return key;
+    }
+    if (v.len >= 8) {
+        key.head = rk_get_u64le(p);
+        key.tail = rk_get_u64le(p + v.len - 8);
+        return key;
+    }
+    if (v.len >= 4) { /* two halves that may overlap */
+        key.head = rk_get_u32le(p) | (uint64_t)rk_get_u32le(p + v.len - 4) << (8 * (v.len - 4));
+    } else if (v.len > 0) {
+        key.head = p[0] | (uint64_t)p[v.len / 2] << (8 * (v.len / 2)) |
+                   (uint64_t)p[v.len - 1] << (8 * (v.len - 1));
+    }
+    key.tail = key.head;
+    return key;
 }
 
 static inline uint64_t
@@ -464,8 +489,10 @@ struct rk__pred {
     const rk__set *set;
     const rk__like *like;
     const rk__regex *regex;
-    uint32_t regex_slot;           /* which scratch */
-    const rk__json_key *first_key; /* of a path below JSON; NULL: no kernel can look for it */
+    uint32_t regex_slot;      /* which scratch */
+    const rk__json_key *path; /* the first steps of a path below JSON, as far as kernels can go */
+    size_t path_len;
+    size_t path_slack; /* bytes behind a text that kernels may read on the way */
 };
 
 /* The typed tree; |*sample| > 0 when random_sample() is its last conjunct (then |*out| may be NULL:

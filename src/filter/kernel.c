@@ -74,13 +74,15 @@ equal(const char *p, char c, char fold)
 
 #define TARGET
 #define JSON_KEY           json_key
+#define JSON_END           json_end
 #define EQUAL(p, c)        equal(p, c, 0)
 #define EQUAL_FOLDED(p, c) equal(p, c, 0x20)
 #include "filter/kernel_json.h"
 
 const rk__filter_kernels rk__filter_kernels_scalar = {
-    "scalar", {range_i8, range_i16, range_i32, range_i64, range_f32, range_f64}, lengths, trios,
-    json_key,
+    "scalar", {range_i8, range_i16, range_i32, range_i64, range_f32, range_f64},
+    lengths,  trios,
+    json_key, json_end,
 };
 
 /* ---- choice ---- */

@@ -58,6 +58,9 @@ typedef struct rk__filter_kernels {
      */
     rk__json_found (*json_key)(const char *text, size_t len, const rk__json_key *key,
                                const char **at);
+    /* The byte behind the object or array of checked JSON that begins at |p|; |end| when it does
+     * not end. Reads up to RK__JSON_SLACK bytes behind |end|. */
+    const char *(*json_end)(const char *p, const char *end);
 } rk__filter_kernels;
 
 extern const rk__filter_kernels rk__filter_kernels_scalar;

@@ -2,7 +2,7 @@
 /*
  * Looking for a key in a text of JSON, 64 bytes at a time, as structural bits rather than a parse.
  *
- * Included once per instruction set with TARGET, JSON_KEY (the function's name), EQUAL(p, c) and
+ * Included once per instruction set with TARGET, JSON_KEY and JSON_END (names), EQUAL(p, c) and
  * EQUAL_FOLDED(p, c) defined: 64 bits for 64 bytes that are c, or c with bit 0x20 set (which makes
  * one of [ and {, one of ] and }).
  *
@@ -59,6 +59,38 @@ spells_keys(const char *p, uint64_t slashes, bool ascii)
     return false;
 }
 #endif
+
+TARGET static const char *
+JSON_END(const char *p, const char *end)
+{
+    uint64_t in_string = 0;
+    uint64_t carry = 0;
+    int depth = 0;
+
+    for (; p < end; p += 64) {
+        uint64_t valid = end - p >= 64 ? UINT64_MAX : (UINT64_C(1) << (end - p)) - 1;
+        uint64_t quotes = EQUAL(p, '"') & valid;
+        uint64_t slashes = EQUAL(p, '\\') & valid;
+        if (slashes | carry) {
+            quotes &= ~escaped_bytes(slashes, &carry);
+        }
+        uint64_t strings = prefix_parity(quotes) ^ in_string;
+        uint64_t outside = valid & ~strings;
+        uint64_t open = EQUAL_FOLDED(p, '{') & outside;
+        uint64_t close = EQUAL_FOLDED(p, '}') & outside;
+        for (uint64_t left = close; left; left &= left - 1) {
+            uint64_t upto = left ^ (left - 1);
+            depth = depth + __builtin_popcountll(open & upto) - 1;
+            open &= ~upto;
+            if (depth <= 0) {
+                return p + __builtin_ctzll(left) + 1;
+            }
+        }
+        depth += __builtin_popcountll(open);
+        in_string = 0 - (strings >> 63);
+    }
+    return end;
+}
 
 TARGET static rk__json_found
 JSON_KEY(const char *text, size_t len, const rk__json_key *key, const char **at)

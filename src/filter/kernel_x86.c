@@ -125,11 +125,13 @@ avx2_trios(const char *p, size_t words, const char *want, size_t last, uint64_t 
 
 #define TARGET             AVX2
 #define JSON_KEY           avx2_json_key
+#define JSON_END           avx2_json_end
 #define EQUAL(p, c)        avx2_equal(p, c, 0)
 #define EQUAL_FOLDED(p, c) avx2_equal(p, c, 0x20)
 #include "filter/kernel_json.h"
 #undef TARGET
 #undef JSON_KEY
+#undef JSON_END
 #undef EQUAL
 #undef EQUAL_FOLDED
 
@@ -139,6 +141,7 @@ const rk__filter_kernels rk__filter_kernels_avx2 = {
     avx2_lengths,
     avx2_trios,
     avx2_json_key,
+    avx2_json_end,
 };
 
 /* ---- AVX-512 ---- */
@@ -219,6 +222,7 @@ avx512_trios(const char *p, size_t words, const char *want, size_t last, uint64_
 
 #define TARGET             AVX512
 #define JSON_KEY           avx512_json_key
+#define JSON_END           avx512_json_end
 #define EQUAL(p, c)        avx512_equal(p, c)
 #define EQUAL_FOLDED(p, c) avx512_equal_folded(p, c)
 #include "filter/kernel_json.h"
@@ -230,6 +234,7 @@ const rk__filter_kernels rk__filter_kernels_avx512 = {
     avx512_lengths,
     avx512_trios,
     avx512_json_key,
+    avx512_json_end,
 };
 #else
 typedef int rk__filter_no_x86; /* a file must hold something */

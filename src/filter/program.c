@@ -151,32 +151,48 @@ leaf_cost(const rk__pred *pred)
     return col && col->kind == CK_SCALAR ? 3 : 4;
 }
 
-/* The first step of a path as a key that the kernels look for in texts: see rk__json_key. A number
- * may be the index of an array's element, too. */
-static rk_code
-prepare_path(rk__pred *pred, rk_arena *arena)
+/* Can the kernels look for a member of that name? See rk__json_key. A number may be the index of
+ * an array's element, too. */
+static bool
+plain_key(rk_str name, bool *ascii)
 {
-    rk_str name = pred->col->keys[0];
     bool digits = true;
     bool plain = name.len > 0;
-    bool ascii = true;
 
+    *ascii = true;
     for (size_t i = 0; i < name.len; i++) {
         unsigned char ch = (unsigned char)name.data[i];
         plain = plain && ch >= 0x20 && ch != '"' && ch != '\\' && ch != '/';
         digits = digits && ch >= '0' && ch <= '9';
-        ascii = ascii && ch < 0x80;
+        *ascii = *ascii && ch < 0x80;
     }
-    if (!plain || digits) {
-        return RK_OK;
-    }
-    rk__json_key *key = RK_ARENA_NEW(arena, rk__json_key);
-    rk_str quoted = rk_arena_printf(arena, "\"%.*s\"", RK_STR_ARG(name));
-    if (!key || !quoted.data) {
+    return plain && !digits;
+}
+
+/* The first steps of a path as keys that the kernels look for. */
+static rk_code
+prepare_path(rk__pred *pred, rk_arena *arena)
+{
+    const rk__col *col = pred->col;
+    rk__json_key *path = RK_ARENA_ARRAY(arena, rk__json_key, col->keys_len);
+    bool ascii;
+
+    if (!path) {
         return RK_ENOMEM;
     }
-    *key = (rk__json_key){quoted.data, quoted.len, ascii};
-    pred->first_key = key;
+    for (size_t i = 0; i < col->keys_len && plain_key(col->keys[i], &ascii); i++) {
+        char *quoted = rk_arena_alloc(arena, col->keys[i].len + 2);
+        if (!quoted) {
+            return RK_ENOMEM;
+        }
+        quoted[0] = '"';
+        memcpy(quoted + 1, col->keys[i].data, col->keys[i].len);
+        quoted[col->keys[i].len + 1] = '"';
+        path[i] = (rk__json_key){quoted, col->keys[i].len + 2, ascii};
+        pred->path_len = i + 1;
+        pred->path_slack = RK_MAX(pred->path_slack, RK__JSON_SLACK + path[i].len);
+    }
+    pred->path = path;
     return RK_OK;
 }
 

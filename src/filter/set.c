@@ -145,31 +145,6 @@ build_ints(rk__set *set, rk_arena *arena)
     return RK_OK;
 }
 
-rk__text_key
-rk__text_key_of(rk_str v)
-{
-    rk__text_key key = {.len = (uint32_t)v.len};
-    const uint8_t *p = (const uint8_t *)v.data;
-
-    if (v.len > 16) {
-        key.head = rk_hash64(v.data, v.len);
-        return key;
-    }
-    if (v.len >= 8) {
-        key.head = rk_get_u64le(p);
-        key.tail = rk_get_u64le(p + v.len - 8);
-        return key;
-    }
-    if (v.len >= 4) { /* two halves that may overlap */
-        key.head = rk_get_u32le(p) | (uint64_t)rk_get_u32le(p + v.len - 4) << (8 * (v.len - 4));
-    } else if (v.len > 0) {
-        key.head = p[0] | (uint64_t)p[v.len / 2] << (8 * (v.len / 2)) |
-                   (uint64_t)p[v.len - 1] << (8 * (v.len - 1));
-    }
-    key.tail = key.head;
-    return key;
-}
-
 static rk_code
 build_texts(rk__set *set, rk_arena *arena)
 {
