@@ -333,9 +333,10 @@ shapes_filter(const shapes_bed *b, shape of, size_t q, size_t passing, rk_bitset
 
 static double
 shapes_recall(const shapes_bed *b, const rk_index *index, rk_params params, shape of,
-              size_t passing)
+              size_t passing, bool in_order)
 {
     size_t bytes = MANY_DIM * sizeof(float);
+    rk_index_filter *ordered = NULL;
     float sign = rk_metric_larger_is_nearer(b->metric) ? -1.0f : 1.0f;
     rk_arena *arena = rk_arena_new(0);
     rk_bitset filter;
@@ -353,7 +354,15 @@ shapes_recall(const shapes_bed *b, const rk_index *index, rk_params params, shap
         if (q == 0 || of >= NEAR) {
             shapes_filter(b, of, q, passing, &filter);
             assert_int_equal(rk_bitset_count(&filter), passing);
+            rk_index_filter_free(ordered);
+            ordered = NULL;
+            if (in_order) {
+                assert_int_equal(rk_index_filter_new(&ordered, index, &filter, passing, NULL, NULL),
+                                 RK_OK);
+                assert_true((ordered != NULL) == (passing < MANY));
+            }
         }
+        options.ordered = ordered;
         assert_int_equal(
             rk_index_search(index, b->queries + q * bytes, bytes, &options, hits, &n, NULL), RK_OK);
         assert_int_equal(n, RK_MIN(passing, (size_t)K));
@@ -370,6 +379,7 @@ shapes_recall(const shapes_bed *b, const rk_index *index, rk_params params, shap
         wanted += n;
         rk_arena_reset(arena);
     }
+    rk_index_filter_free(ordered);
     rk_bitset_deinit(&filter);
     rk_arena_free(arena);
     return wanted > 0 ? (double)found / wanted : 1;
@@ -401,13 +411,15 @@ test_filter_shapes(void **state)
         if (rk_index_build(&index, rk_str_from(kind), &b.v, &options, &err) != RK_OK) {
             fail_msg("%s", err.text);
         }
-        for (size_t s = 0; s < RK_COUNT(shares) * SHAPES; s++) {
-            double share = shares[s / SHAPES];
+        for (size_t s = 0; s < RK_COUNT(shares) * SHAPES * 2; s++) {
+            bool in_order = s % 2 == 1;
+            shape of = (shape)(s / 2 % SHAPES);
+            double share = shares[s / 2 / SHAPES];
             size_t passing = (size_t)(share * MANY + 0.5);
-            double recall = shapes_recall(&b, index, params, (shape)(s % SHAPES), passing);
+            double recall = shapes_recall(&b, index, params, of, passing, in_order);
             if (recall < (share < 0.002 ? 1 : 0.95)) { /* few are scored one by one */
-                fail_msg("%s %s %s %g: recall %.3f", kind, rk_metric_name(metric),
-                         shapes[s % SHAPES], share, recall);
+                fail_msg("%s %s %s %g%s: recall %.3f", kind, rk_metric_name(metric), shapes[of],
+                         share, in_order ? " in order" : "", recall);
             }
         }
         rk_index_free(index);
