@@ -25,9 +25,9 @@ KINDS = [
     ("IVF_PQ", "COSINE", {"nlist": 64, "m": 16}, {"nprobe": 32}, 0.8, 0.55, 0.9),
     ("IVF_RABITQ", "L2", {"nlist": 64}, {"nprobe": 32}, 0.9, 0.85, 0.9),
     ("IVF_RABITQ", "IP", {"nlist": 64}, {"nprobe": 4}, 0.25, 0.8, 0.85),
-    ("DISKANN", "COSINE", {}, {"search_list": 100}, 0.8, 0.5, 0.85),
-    ("AUTOINDEX", "L2", {}, {}, 0.93, 0.8, 0.85),
-    ("AUTOINDEX", "IP", {}, {}, 0.93, 0.8, 0.85),
+    ("DISKANN", "COSINE", {}, {"search_list": 100}, 0.8, 0.9, 0.98),
+    ("AUTOINDEX", "L2", {}, {}, 0.93, 0.8, 0.98),
+    ("AUTOINDEX", "IP", {}, {}, 0.93, 0.8, 0.98),
 ]
 
 

@@ -279,9 +279,11 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
 }
 
 #define RECALL_DEFAULT  0.97
-#define RECALL_FILTERED 0.98 /* what the build measured holds less exactly */
+#define RECALL_FILTERED 0.98  /* what the build measured holds less exactly */
+#define RECALL_PAGE     0.999 /* what a page of an iterator misses does not come on a later one */
 #define NPROBE_DEFAULT  8
 #define EPSILON_NAMED   2.0f
+#define EPSILON_PAGE    3.0f
 
 /* nprobe, where it is named or the kind is; else what the wanted recall needs. */
 static rk__cluster_effort
@@ -291,8 +293,9 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     bool named = rk_params_get(params, "nprobe").data != NULL;
     bool declared = rk_params_get(params, "target_recall").data != NULL;
     bool on = options->filter || options->range; /* past nprobe, as far as rows can be */
-    double recall = rk__param_float(params, "target_recall",
-                                    options->filter ? RECALL_FILTERED : RECALL_DEFAULT, 0, 1);
+    bool page = rk__is_page(options);
+    double usual = page ? RECALL_PAGE : options->filter ? RECALL_FILTERED : RECALL_DEFAULT;
+    double recall = rk__param_float(params, "target_recall", usual, 0, 1);
     double more = rk__param_float(params, "refine_k", 1, 1, 1e6);
     uint32_t nprobe = (uint32_t)rk__param_int(params, "nprobe", NPROBE_DEFAULT, 1, 65536);
 
@@ -301,7 +304,8 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
     }
     nprobe = RK_MIN(nprobe, cluster->info.nlist);
     return (rk__cluster_effort){.beta = on ? cluster->info.enough : INFINITY,
-                                .epsilon = EPSILON_NAMED + (float)RK_MIN(log2(more), 8.0) / 4,
+                                .epsilon = (page ? EPSILON_PAGE : EPSILON_NAMED) +
+                                           (float)RK_MIN(log2(more), 8.0) / 4,
                                 .first = nprobe,
                                 .probes = on ? cluster->info.nlist : nprobe,
                                 .least = nprobe,

@@ -10,6 +10,10 @@
  *
  * Fewer than k found although more rows pass: again with four times the effort, in the end over
  * all lists, so k rows come back whenever k rows pass.
+ *
+ * A range that begins away from the query is a page of an iterator: a row that it misses does not
+ * come on a later one. So more of what is in doubt is read, and while candidates that were left out
+ * for want of room may be nearer than the last of the page, it is tried again.
  */
 #include "index/disk/disk.h"
 
@@ -18,6 +22,8 @@
 #define CANDS_MIN           64u
 #define CANDS_PER_LIST      4u /* candidates kept per unit of search_list */
 #define BEAM_DEFAULT        8
+#define RING_PATIENCE       2.5f /* times the patience, where a range begins away from the query */
+#define RING_TRIES          3u
 
 /* How many deviations an estimate may be too far before its row is left unread, by planes: coarse
  * codes put more rows into doubt, of which each is missed with the same chance. */
@@ -110,7 +116,8 @@ search_once(rk__disk_scan *scan, const rk__query *query, const rk_search_options
     rk_arena *arena = options->arena;
     rk__disk_read job = {.index = scan->index,
                          .query = query,
-                         .patience = patience[scan->disk->planes] * (float)sqrt(plan->effort),
+                         .patience = patience[scan->disk->planes] * (float)sqrt(plan->effort) *
+                                     (options->has_range_filter ? RING_PATIENCE : 1),
                          .beam = scan->beam,
                          .range = rk__range_of(scan->index->space.metric, options)};
 
@@ -130,13 +137,26 @@ search_once(rk__disk_scan *scan, const rk__query *query, const rk_search_options
     return rk__disk_rescore(&job, channel, arena, heap, err);
 }
 
+/* Whether rows for which there was no room among the candidates may be nearer than the k-th. */
+static bool
+is_unsettled(const rk__disk_scan *scan, const rk_search_options *options, const rk__heap *heap)
+{
+    const rk__near *last = scan->best.n > 0 ? &scan->best.items[scan->best.n - 1] : NULL;
+
+    return options->range && options->has_range_filter && rk__heap_full(&scan->best) &&
+           last->key - scan->patience * scan->cands[last->row].error <= heap->items[0].key;
+}
+
 /* Whether another try could find more. */
 static bool
 found_too_few(const rk__disk_scan *scan, const rk_search_options *options, const disk_plan *plan,
-              const rk__heap *heap)
+              const rk__heap *heap, uint32_t tries)
 {
-    if (plan->all || rk__heap_full(heap)) {
+    if (plan->all) {
         return false;
+    }
+    if (rk__heap_full(heap)) {
+        return tries < RING_TRIES && is_unsettled(scan, options, heap);
     }
     /* In a range search an answer may be short because no more rows are in range. */
     return !options->range || rk__heap_full(&scan->best);
@@ -148,10 +168,10 @@ search_all_tries(rk__disk_scan *scan, const rk__query *query, const rk_search_op
 {
     disk_plan p = first_plan(options, heap->cap);
 
-    for (;;) {
+    for (uint32_t tries = 1;; tries++) {
         p.all = p.cands >= options->filter_count;
         RK_RET(search_once(scan, query, options, &p, channel, heap, err));
-        if (!found_too_few(scan, options, &p, heap)) {
+        if (!found_too_few(scan, options, &p, heap, tries)) {
             return RK_OK;
         }
         p.effort *= 4;
