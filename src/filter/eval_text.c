@@ -17,7 +17,8 @@
  */
 #include "filter/kernel.h"
 
-#define FEW 8 /* rows of a word that are asked one by one */
+#define FEW  8  /* rows of a word that are asked one by one */
+#define MANY 16 /* rows of a word from which all are looked at, whichever are asked */
 
 /* 64 rows, or what is left of them. */
 typedef struct texts {
@@ -59,6 +60,41 @@ one_by_one(const rk__leaf *leaf, const texts *t, uint64_t todo)
     for (; todo; todo &= todo - 1) {
         unsigned i = (unsigned)__builtin_ctzll(todo);
         word |= (uint64_t)rk__test_string(leaf, text_at(t, i)) << i;
+    }
+    return word;
+}
+
+/* Eight bytes from every text's beginning on lie inside the column. */
+static bool
+heads_readable(const texts *t)
+{
+    return t->n == 64 && (size_t)(t->end - (t->data + t->offsets[63])) >= 8;
+}
+
+/* The first eight bytes, zeros behind them. */
+static uint64_t
+head_of(rk_str s)
+{
+    char padded[8] = {0};
+    memcpy(padded, s.len ? s.data : "", RK_MIN(s.len, sizeof(padded)));
+    return rk_get_u64le(padded);
+}
+
+/*
+ * Bit i: text i has lo to hi bytes, and the eight bytes at base + at[i] are those of |want| under
+ * |mask|. 64 texts; all those eight bytes may be read. (Gathers of AVX-512 are half as fast: they
+ * wait for the slowest of eight.)
+ */
+static uint64_t
+eights(const char *base, const uint64_t *at, const texts *t, uint64_t lo, uint64_t hi,
+       uint64_t want, uint64_t mask)
+{
+    uint64_t word = 0;
+
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t differs = (rk_get_u64le(base + at[i]) ^ want) & mask;
+        bool fits = t->offsets[i + 1] - t->offsets[i] - lo <= hi - lo;
+        word |= (uint64_t)((differs == 0) & fits) << i;
     }
     return word;
 }
@@ -109,26 +145,28 @@ same_bytes(const texts *t, uint64_t todo, rk_str want)
 static uint64_t
 equal_word(const texts *t, uint64_t todo, rk_str want)
 {
+    const rk__filter_kernels *k = rk__filter_kernels_get();
     uint64_t word = 0;
 
     if (t->n == 64) {
-        rk__filter_kernels_get()->lengths(t->offsets, 1, want.len, want.len, &word);
+        k->lengths(t->offsets, 1, want.len, want.len, &word);
     } else {
         for (unsigned i = 0; i < t->n; i++) {
             word |= (uint64_t)(t->offsets[i + 1] - t->offsets[i] == want.len) << i;
         }
     }
-    return same_bytes(t, word & todo, want);
+    word &= todo;
+    if (__builtin_popcountll(word) > MANY && want.len > 0 && heads_readable(t)) {
+        word &= eights(t->data, t->offsets, t, want.len, want.len, head_of(want),
+                       first_bytes(want.len));
+        if (want.len <= 8) {
+            return word;
+        }
+    }
+    return same_bytes(t, word, want);
 }
 
 /* ---- sets ---- */
-
-/* Eight bytes from every text's beginning on lie inside the column. */
-static bool
-heads_readable(const texts *t)
-{
-    return t->n == 64 && (size_t)(t->end - (t->data + t->offsets[63])) >= 8;
-}
 
 /* Keys of 64 texts behind which eight bytes may be read, as rk__text_key_of() makes them. */
 typedef struct keys {
@@ -194,12 +232,9 @@ typedef struct order {
 static order
 order_word(const texts *t, uint64_t todo, rk_str c)
 {
-    char padded[8] = {0};
     order o = {0, 0};
     uint64_t ties = 0;
-
-    memcpy(padded, c.len ? c.data : "", RK_MIN(c.len, sizeof(padded)));
-    uint64_t want = __builtin_bswap64(rk_get_u64le(padded));
+    uint64_t want = __builtin_bswap64(head_of(c));
     for (unsigned i = 0; i < 64; i++) {
         uint64_t at = t->offsets[i];
         uint64_t len = t->offsets[i + 1] - at;
@@ -240,17 +275,8 @@ order_bits(order o, rk__token_kind cmp)
 static uint64_t
 prefix_word(const texts *t, uint64_t todo, rk_str want)
 {
-    char padded[8] = {0};
-    uint64_t mask = first_bytes(want.len);
-    uint64_t word = 0;
-
-    memcpy(padded, want.len ? want.data : "", RK_MIN(want.len, sizeof(padded)));
-    uint64_t head = rk_get_u64le(padded);
-    for (unsigned i = 0; i < 64; i++) {
-        uint64_t at = t->offsets[i];
-        bool same = ((rk_get_u64le(t->data + at) ^ head) & mask) == 0;
-        word |= (uint64_t)(same & (t->offsets[i + 1] - at >= want.len)) << i;
-    }
+    uint64_t word =
+        eights(t->data, t->offsets, t, want.len, UINT64_MAX, head_of(want), first_bytes(want.len));
     word &= todo;
     for (todo = want.len > 8 ? word : 0; todo; todo &= todo - 1) {
         unsigned i = (unsigned)__builtin_ctzll(todo);
@@ -263,18 +289,10 @@ prefix_word(const texts *t, uint64_t todo, rk_str want)
 static uint64_t
 suffix_word(const texts *t, uint64_t todo, rk_str want)
 {
-    char padded[8] = {0};
-    size_t n = RK_MIN(want.len, sizeof(padded));
-    uint64_t mask = ~first_bytes(8 - n);
-    uint64_t word = 0;
-
-    memcpy(padded + 8 - n, want.data + want.len - n, n);
-    uint64_t tail = rk_get_u64le(padded);
-    for (unsigned i = 0; i < 64; i++) {
-        uint64_t after = t->offsets[i + 1];
-        bool same = ((rk_get_u64le(t->data + after - 8) ^ tail) & mask) == 0;
-        word |= (uint64_t)(same & (after - t->offsets[i] >= want.len)) << i;
-    }
+    size_t n = RK_MIN(want.len, (size_t)8);
+    uint64_t tail = head_of((rk_str){want.data + want.len - n, n}) << (8 * (8 - n));
+    uint64_t word =
+        eights(t->data - 8, t->offsets + 1, t, want.len, UINT64_MAX, tail, ~first_bytes(8 - n));
     word &= todo;
     for (todo = want.len > 8 ? word : 0; todo; todo &= todo - 1) {
         unsigned i = (unsigned)__builtin_ctzll(todo);

@@ -317,7 +317,7 @@ test_json_kernels(void **state)
 static rk_str
 some_text(rk_arena *arena)
 {
-    static const char *const heads[] = {"", "", "a", "ab", "user_", "https://example.org/"};
+    static const char *const heads[] = {"", "r", "a", "ab", "user_", "https://example.org/"};
     static const char *const middles[] = {"",     "",          "amber", "x", "caf\xc3\xa9",
                                           "ambe", "amberamber"};
     static const char *const tails[] = {"", "", "a", "77", "stone", ".html-and-more-of-it"};
@@ -551,6 +551,7 @@ static const char *const templates[] = {
     "array_contains_any(sarr, $M)",
     "array_contains_all(sarr, [$T])",
     "j['a'] == 1",
+    "j['a'] == 2",
     "j['a'] != 1",
     "j['a'] $O $C",
     "j['b'] $O 12345678",
