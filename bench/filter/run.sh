@@ -15,11 +15,12 @@ cd "$(dirname "$0")/../.."
 
 record=0
 words="$*"
-options=
+rows=1000000 only= check=
 while [ $# -gt 0 ]; do
     case $1 in
-    --rows | --only) options="$options $1 $2"; shift ;;
-    --check) options="$options $1" ;;
+    --rows) rows=$2; shift ;;
+    --only) only=$2; shift ;;
+    --check) check=$1 ;;
     --record) record=1 ;;
     *) sed -n '3,13p' "$0" >&2; exit 2 ;;
     esac
@@ -37,6 +38,5 @@ trap 'rm -rf "$work"' EXIT
 ${CC:-cc} -std=gnu17 -O2 -Isrc -I"$build/gen" -o "$work/filter" bench/filter/filter.c "$build/src/filter/librk_filter.a" \
     "$build/src/model/librk_model.a" "$build/src/pb/librk_proto.a" "$build/src/pb/librk_pb.a" "$build/src/base/librk_base.a" \
     -luring -lxxhash -lyaml -lpthread -lm
-# shellcheck disable=SC2086
-"$work/filter" $options >"$work/result"
+"$work/filter" --rows "$rows" --only "$only" ${check:+"$check"} >"$work/result"
 bench_record "bench/filter/run.sh${words:+ $words}" "$work/result"
