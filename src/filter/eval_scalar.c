@@ -323,21 +323,24 @@ eval_short_in(const rk__leaf *leaf)
 static uint64_t
 set_candidates(const rk__set *set, const int64_t v[64])
 {
-    uint64_t word = 0;
+    uint8_t bytes[64];
 
     if (set->near) {
         uint64_t mask = set->near_span - 1;
         for (unsigned i = 0; i < 64; i++) {
             uint64_t at = (uint64_t)v[i] - (uint64_t)set->near_lo;
-            word |= (uint64_t)((at <= mask) & rk__bit_at(set->near, at & mask)) << i;
+            bytes[i] = (uint8_t)((at <= mask) & rk__bit_at(set->near, at & mask));
         }
-        return word;
+        return rk__pack(bytes);
     }
-    for (unsigned i = 0; set->int_bits && i < 64; i++) {
+    if (!set->int_bits) {
+        return 0;
+    }
+    for (unsigned i = 0; i < 64; i++) {
         uint64_t at = rk__int_hash(v[i]) >> (set->int_shift - RK__BITS_PER_SLOT_LOG2);
-        word |= (uint64_t)rk__bit_at(set->int_bits, at) << i;
+        bytes[i] = (uint8_t)rk__bit_at(set->int_bits, at);
     }
-    return word;
+    return rk__pack(bytes);
 }
 
 static void

@@ -89,14 +89,13 @@ static uint64_t
 eights(const char *base, const uint64_t *at, const texts *t, uint64_t lo, uint64_t hi,
        uint64_t want, uint64_t mask)
 {
-    uint64_t word = 0;
+    uint8_t bytes[64];
 
     for (unsigned i = 0; i < 64; i++) {
         uint64_t differs = (rk_get_u64le(base + at[i]) ^ want) & mask;
-        bool fits = t->offsets[i + 1] - t->offsets[i] - lo <= hi - lo;
-        word |= (uint64_t)((differs == 0) & fits) << i;
+        bytes[i] = (uint8_t)((differs == 0) & (t->offsets[i + 1] - t->offsets[i] - lo <= hi - lo));
     }
-    return word;
+    return rk__pack(bytes);
 }
 
 /* ---- equality ---- */
@@ -201,6 +200,7 @@ static uint64_t
 set_word(const rk__set *set, const texts *t, uint64_t todo)
 {
     uint64_t word = 0;
+    uint8_t bytes[64];
     keys k;
 
     if (!set->text_slots) {
@@ -210,9 +210,9 @@ set_word(const rk__set *set, const texts *t, uint64_t todo)
     for (unsigned i = 0; i < 64; i++) {
         uint64_t at = rk__text_hash(k.head[i], k.tail[i], k.len[i]) >>
                       (set->text_shift - RK__BITS_PER_SLOT_LOG2);
-        word |= (uint64_t)rk__bit_at(set->text_bits, at) << i;
+        bytes[i] = (uint8_t)rk__bit_at(set->text_bits, at);
     }
-    word &= todo;
+    word = rk__pack(bytes) & todo;
     for (todo = word; todo; todo &= todo - 1) {
         unsigned i = (unsigned)__builtin_ctzll(todo);
         bool has = rk__set_has_text(set, k.head[i], k.tail[i], k.len[i], t->data + t->offsets[i]);
@@ -232,19 +232,23 @@ typedef struct order {
 static order
 order_word(const texts *t, uint64_t todo, rk_str c)
 {
-    order o = {0, 0};
-    uint64_t ties = 0;
+    uint8_t below[64];
+    uint8_t equal[64];
+    uint8_t tied[64];
     uint64_t want = __builtin_bswap64(head_of(c));
+
     for (unsigned i = 0; i < 64; i++) {
         uint64_t at = t->offsets[i];
         uint64_t len = t->offsets[i + 1] - at;
         uint64_t head = __builtin_bswap64(rk_get_u64le(t->data + at) & first_bytes(len));
         bool tie = head == want;
         /* where the eight bytes are equal and |c| has no more, the longer one is above */
-        o.below |= (uint64_t)((head < want) | (tie & (len < c.len))) << i;
-        o.equal |= (uint64_t)(tie & (len == c.len)) << i;
-        ties |= (uint64_t)tie << i;
+        below[i] = (uint8_t)((head < want) | (tie & (len < c.len)));
+        equal[i] = (uint8_t)(tie & (len == c.len));
+        tied[i] = (uint8_t)tie;
     }
+    order o = {rk__pack(below), rk__pack(equal)};
+    uint64_t ties = rk__pack(tied);
     for (ties = c.len > 8 ? ties & todo : 0; ties; ties &= ties - 1) {
         unsigned i = (unsigned)__builtin_ctzll(ties);
         int sign = rk__text_cmp(text_at(t, i), c);
