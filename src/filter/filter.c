@@ -63,7 +63,7 @@ rk_filter_compile(const rk_filter **out, rk_str expr, const rk_schema *schema,
     *out = NULL;
     if (filter) {
         filter->schema = schema;
-        filter->seed = options ? (uint64_t)options->now_ms : 0;
+        filter->seed = options ? options->seed : 0;
         code = compile(&c, filter);
     }
     if (code == RK_ENOMEM) {

@@ -30,6 +30,7 @@ typedef struct rk_filter_options {
     size_t templates_len;
     const char *what; /* "query plan" or "delete plan" */
     int64_t now_ms;   /* wall clock, for time functions */
+    uint64_t seed;    /* of random samples */
 } rk_filter_options;
 
 /* |expr| must not be blank. Lives in |arena|, borrowing |schema| and nothing of |expr|. */

@@ -75,7 +75,10 @@ rk_code
 rk__predicate_init(rk__predicate *out, const pb_rk_Predicate *predicate,
                    const pb_rk_ReadScope *scope, rk_schema *schema, rk_arena *arena, rk_err *err)
 {
-    rk_filter_options options = {.what = "query plan", .now_ms = now_ms(scope)};
+    const rk_clock *clock = rk_clock_real();
+    rk_filter_options options = {.what = "query plan",
+                                 .now_ms = now_ms(scope),
+                                 .seed = (uint64_t)clock->monotonic_ns(clock->self)};
     rk_template *templates;
     bool value;
 

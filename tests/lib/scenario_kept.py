@@ -125,6 +125,17 @@ def kept_flat(t):
 
 
 @case
+def samples_are_not_kept(t):
+    """random_sample picks other rows with every call, though nothing is written in between."""
+    table = Table(t, "AUTOINDEX", {}, {})
+    seen = {tuple(sorted(row["id"] for row in t.client.query(table.name, filter="n < 3000 and random_sample(0.05)",
+                                                             output_fields=["id"], limit=1000))) for _ in range(6)}
+    assert len(seen) == 6, len(seen)
+    holds = set(np.where(table.numbers < 3000)[0])
+    assert all(set(keys) <= holds and abs(len(keys) - 0.05 * len(holds)) <= 2 for keys in seen)
+
+
+@case
 def kept_by_many(t):
     """One filter from many threads while rows are deleted: never a row that was gone when the search began."""
     table = Table(t, "AUTOINDEX", {}, {})
