@@ -167,7 +167,8 @@ equal_word(const texts *t, uint64_t todo, rk_str want)
 
 /* ---- sets ---- */
 
-/* Keys of 64 texts behind which eight bytes may be read, as rk__text_key_of() makes them. */
+/* Keys of 64 texts behind which eight bytes may be read, as rk__text_key_of() makes them; without
+ * |hashed| those of long texts, which then are in no set that is asked, are any. */
 typedef struct keys {
     uint64_t head[64];
     uint64_t tail[64];
@@ -175,7 +176,7 @@ typedef struct keys {
 } keys;
 
 static void
-keys_of(const texts *t, keys *k)
+keys_of(const texts *t, bool hashed, keys *k)
 {
     uint32_t longest = 0;
 
@@ -188,12 +189,36 @@ keys_of(const texts *t, keys *k)
         k->len[i] = (uint32_t)len;
         longest = RK_MAX(longest, k->len[i]);
     }
-    for (unsigned i = 0; longest > 16 && i < 64; i++) {
+    for (unsigned i = 0; hashed && longest > 16 && i < 64; i++) {
         if (k->len[i] > 16) {
             k->head[i] = rk__text_key_of(text_at(t, i)).head;
             k->tail[i] = 0;
         }
     }
+}
+
+/* A few short texts: every key is compared with each of them. */
+static uint64_t
+few_word(const rk__set *set, const keys *k)
+{
+    const rk__filter_kernels *kernels = rk__filter_kernels_get();
+    uint64_t word = 0;
+
+    for (size_t i = 0; i < set->few_texts_len; i++) {
+        rk__text_key want = set->few_texts[i];
+        rk__range head = {.i_lo = (int64_t)want.head, .i_hi = (int64_t)want.head};
+        rk__range tail = {.i_lo = (int64_t)want.tail, .i_hi = (int64_t)want.tail};
+        rk__range len = {.i_lo = want.len, .i_hi = want.len};
+        uint64_t same[3];
+        kernels->range[LANE_I64](k->head, 1, &head, &same[0]);
+        if (same[0] == 0) {
+            continue;
+        }
+        kernels->range[LANE_I64](k->tail, 1, &tail, &same[1]);
+        kernels->range[LANE_I32](k->len, 1, &len, &same[2]);
+        word |= same[0] & same[1] & same[2];
+    }
+    return word;
 }
 
 static uint64_t
@@ -206,7 +231,10 @@ set_word(const rk__set *set, const texts *t, uint64_t todo)
     if (!set->text_slots) {
         return 0;
     }
-    keys_of(t, &k);
+    keys_of(t, set->long_texts, &k);
+    if (set->few_texts_len > 0) {
+        return few_word(set, &k) & todo;
+    }
     for (unsigned i = 0; i < 64; i++) {
         uint64_t at = rk__text_hash(k.head[i], k.tail[i], k.len[i]) >>
                       (set->text_shift - RK__BITS_PER_SLOT_LOG2);

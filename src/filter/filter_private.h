@@ -315,6 +315,8 @@ typedef struct rk__text_slot {
     uint32_t string; /* position + 1; 0: free */
 } rk__text_slot;
 
+#define RK__FEW_TEXTS 8
+
 /*
  * Distinct values, sorted by kind. Who looks up many asks |bits| first, eight to a slot:
  * a clear bit at the top bits of the value's hash says no without a branch. Integers that lie
@@ -335,6 +337,9 @@ typedef struct rk__set {
     const int64_t *int_slots; /* open addressing, |int_free| where nothing is */
     int64_t int_free;
     unsigned int_shift; /* a hash's slot: hash >> int_shift; there are 8 bits to a slot */
+    rk__text_key few_texts[RK__FEW_TEXTS]; /* of all of them, when they are few and short */
+    size_t few_texts_len;                  /* 0: they are not */
+    bool long_texts;                       /* one has more than 16 bytes: keys must be hashed */
     const uint64_t *text_bits;
     const rk__text_slot *text_slots;
     unsigned text_shift;

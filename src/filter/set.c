@@ -169,6 +169,15 @@ build_texts(rk__set *set, rk_arena *arena)
     }
     set->text_slots = table;
     set->text_bits = bits;
+    for (size_t i = 0; i < set->strings_len; i++) {
+        set->long_texts = set->long_texts || set->strings[i].len > 16;
+    }
+    if (set->strings_len <= RK__FEW_TEXTS && !set->long_texts) {
+        set->few_texts_len = set->strings_len;
+    }
+    for (size_t i = 0; i < set->few_texts_len; i++) {
+        set->few_texts[i] = rk__text_key_of(set->strings[i]);
+    }
     return RK_OK;
 }
 
