@@ -279,10 +279,12 @@ typedef struct rk__ordered {
     const uint32_t *first; /* nlist + 1: passing rows of the lists before */
     const uint32_t *empty; /* bit per list: none of its rows pass */
     uint32_t n_empty;
-    bool packed;           /* the three that follow are there: */
-    const uint8_t *blocks; /* the codes of the passing rows alone, in blocks of a list each, */
-    const uint32_t *first_block; /* nlist + 1, */
-    const uint32_t *places;      /* and the places of these rows */
+    /* Codes of the passing rows alone, of lists that this leaves far fewer blocks of: */
+    bool packed; /* there may be any */
+    const uint8_t *blocks;
+    const uint32_t *first_block; /* nlist + 1; none: the list is as it was */
+    const uint32_t *places;      /* of the rows, 32 for each block */
+    uint32_t n_blocks;           /* that are left to scan, packed or not */
 } rk__ordered;
 
 struct rk_index_filter {

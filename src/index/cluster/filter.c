@@ -14,24 +14,25 @@
  */
 #include "index/cluster/search.h"
 
-#define SELECT_WORDS 32u
-#define FIRST_TIMES  2u          /* lists are looked up than without a filter */
-#define LOOK_LISTS   4u          /* visited before it is asked whether few pass here */
-#define MAP_COST     4.0f        /* nanoseconds for a passing row */
-#define MAP_RATE     (1.0f / 16) /* where more of those near the query pass, no map is made */
-#define MAP_NEAR     1.5f        /* as many lists as without a filter are visited near the query, */
-#define MAP_APART    7.0f        /* and so many where what passes lies apart */
-#define TEST_COST    12.0f       /* for a block */
-#define FEW_FIXED    0.5f  /* of the cost of a search without a filter: what is the same for all, */
-#define FEW_PROBING  1.5f  /* and its probing; so much may scoring all that pass cost */
-#define FEW_PACKED   0.5f  /* the same where codes are packed, of a scan of all of them */
-#define WHOLE        0.5f  /* of a search without a filter: so much may a scan of all cost */
-#define LIST_COST    12.0f /* to give a list */
-#define COLD         1.3f  /* times its cost, for a block that is not in the cache */
-#define FETCH_BYTES  1024u /* of a block, when it waits */
-#define FETCH_LISTS  4u
-#define SCAN_RATE    (1.0f / 16)
-#define SCAN_ORDERED 0.5f /* the same, where testing costs next to nothing */
+#define SELECT_WORDS  32u
+#define FIRST_TIMES   2u          /* lists are looked up than without a filter */
+#define LOOK_LISTS    4u          /* visited before it is asked whether few pass here */
+#define MAP_COST      4.0f        /* nanoseconds for a passing row */
+#define MAP_RATE      (1.0f / 16) /* where more of those near the query pass, no map is made */
+#define MAP_NEAR      1.5f  /* as many lists as without a filter are visited near the query, */
+#define MAP_APART     7.0f  /* and so many where what passes lies apart */
+#define TEST_COST     12.0f /* for a block */
+#define FEW_FIXED     0.5f /* of the cost of a search without a filter: what is the same for all, */
+#define FEW_PROBING   1.5f /* and its probing; so much may scoring all that pass cost */
+#define FEW_PACKED    0.5f /* the same where codes are packed, of a scan of all of them */
+#define WHOLE         0.5f /* of a search without a filter: so much may a scan of all cost */
+#define WHOLE_EPSILON 1.7f /* of it at least: nothing else of it is missed */
+#define LIST_COST     12.0f /* to give a list */
+#define COLD          1.3f  /* times its cost, for a block that is not in the cache */
+#define FETCH_BYTES   1024u /* of a block, when it waits */
+#define FETCH_LISTS   4u
+#define SCAN_RATE     (1.0f / 16)
+#define SCAN_ORDERED  0.5f /* the same, where testing costs next to nothing */
 #define SAMPLE_ROWS                                                                                \
     32.0f                  /* near the query tell which share passes there; seen again in one list \
                             */
@@ -130,7 +131,7 @@ few_cost(const rk__cluster_search_state *s)
     float most = fixed + FEW_PROBING * probing_cost(s);
 
     if (s->ordered && s->ordered->packed) {
-        float blocks = (float)s->ordered->first_block[c->info.nlist];
+        float blocks = (float)s->ordered->n_blocks;
         most = RK_MIN(most, fixed + FEW_PACKED * blocks * block_cost(c));
     }
     return most;
@@ -403,10 +404,44 @@ visit_packed(rk__cluster_search_state *s, const rk__cluster_item *list)
     rk__scan32_fn scan = rk__kernels_get()->scan32_low;
     size_t groups = rk__bits_groups(c->space.padded);
     size_t codes = rk__cluster_codes_bytes(&c->space);
-    uint32_t from = o->first[list->at];
-    uint32_t end = o->first[list->at + 1];
+    uint32_t left = o->first[list->at + 1] - o->first[list->at];
     const uint8_t *block = o->blocks + (size_t)o->first_block[list->at] * c->block_bytes;
+    const uint32_t *places = o->places + (size_t)o->first_block[list->at] * RK__BITS_ROWS;
     float margin = rk__cluster_margin(s, list->at, list->key);
+
+    while (left > 0) {
+        const float *add = (const float *)(const void *)(block + codes);
+        float est[RK__BITS_ROWS];
+        uint32_t n = RK_MIN(left, RK__BITS_ROWS);
+        uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
+        uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                                   s->coded.bits.unit, s->coded.bits.bias, list->key,
+                                   s->threshold + margin, est);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            rk__cluster_wait(s, est[i] - margin, list->key, places[i]);
+        }
+        left -= n;
+        block += c->block_bytes;
+        places += RK__BITS_ROWS;
+    }
+    note_list(s, list);
+}
+
+/* Scans a list of which so many rows pass that it was not packed. */
+static void
+visit_unpacked(rk__cluster_search_state *s, const rk__cluster_item *list)
+{
+    const rk__cluster *c = s->cluster;
+    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
+    size_t groups = rk__bits_groups(c->space.padded);
+    size_t codes = rk__cluster_codes_bytes(&c->space);
+    uint32_t from = c->first_row[list->at];
+    uint32_t end = c->first_row[list->at + 1];
+    const uint8_t *block = c->blocks + (size_t)c->first_block[list->at] * c->block_bytes;
+    float margin = rk__cluster_margin(s, list->at, list->key);
+    uint32_t survived = 0;
+    uint32_t passing = 0;
 
     for (; from < end; from += RK__BITS_ROWS, block += c->block_bytes) {
         const float *add = (const float *)(const void *)(block + codes);
@@ -416,10 +451,16 @@ visit_packed(rk__cluster_search_state *s, const rk__cluster_item *list)
         uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
                                    s->coded.bits.unit, s->coded.bits.bias, list->key,
                                    s->threshold + margin, est);
+        survived += count_bits(mask);
+        mask &= map_bits(s, from);
+        passing += count_bits(mask);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            rk__cluster_wait(s, est[i] - margin, list->key, o->places[from + i]);
+            rk__cluster_wait(s, est[i] - margin, list->key, from + i);
         }
+    }
+    if (survived > 0) {
+        note_near(s, (float)survived, passing);
     }
     note_list(s, list);
 }
@@ -428,14 +469,17 @@ visit_packed(rk__cluster_search_state *s, const rk__cluster_item *list)
 static inline void
 fetch_packed(const rk__cluster_search_state *s, const rk__cluster_item *lists, uint32_t n)
 {
+    const rk__cluster *c = s->cluster;
     const rk__ordered *o = s->ordered;
     uint32_t next = lists[0].at;
 
     rk__fetch(&o->first[lists[n - 1].at], 1);
     rk__fetch(&o->first_block[lists[n - 1].at], 1);
-    if (o->first[next] < o->first[next + 1]) {
-        rk__fetch(o->blocks + (size_t)o->first_block[next] * s->cluster->block_bytes, FETCH_BYTES);
-        rk__fetch(&o->places[o->first[next]], 64);
+    if (o->first_block[next] < o->first_block[next + 1]) {
+        rk__fetch(o->blocks + (size_t)o->first_block[next] * c->block_bytes, FETCH_BYTES);
+        rk__fetch(&o->places[(size_t)o->first_block[next] * RK__BITS_ROWS], 64);
+    } else if (o->first[next] < o->first[next + 1]) {
+        rk__fetch(c->blocks + (size_t)c->first_block[next] * c->block_bytes, FETCH_BYTES);
     }
 }
 
@@ -521,7 +565,9 @@ visit_list(rk__cluster_search_state *s, const rk__cluster_item *list)
         return;
     }
     if (s->ordered && s->ordered->packed) {
-        if (wants_sample(s)) {
+        if (s->ordered->first_block[list->at] == s->ordered->first_block[list->at + 1]) {
+            visit_unpacked(s, list);
+        } else if (wants_sample(s)) {
             fetch_sample(s, list);
             visit_packed(s, list);
             sample_list(s, list);
@@ -587,7 +633,7 @@ is_whole(const rk__cluster_search_state *s)
     if (!s->ordered || !s->ordered->packed || s->effort.trace) {
         return false;
     }
-    return lists * LIST_COST + (float)s->ordered->first_block[c->info.nlist] * block_cost(c) <=
+    return lists * LIST_COST + (float)s->ordered->n_blocks * block_cost(c) <=
            WHOLE * (6000 + 15 * (float)c->space.dim + probing_cost(s));
 }
 
@@ -604,7 +650,8 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
     if (s->whole) {
         rk__cluster_lists_without(lists, s->ordered->empty);
         lists->stage = s->cluster->info.nlist;
-        rk__cluster_set_apart(s);
+        s->effort.epsilon =
+            RK_MAX(s->effort.epsilon, WHOLE_EPSILON * (s->cluster->space.ip ? 2 : 1));
     }
     while (!s->no_memory) {
         if (i == lists->n) {

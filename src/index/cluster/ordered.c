@@ -5,7 +5,9 @@
  * Bits of the filter lie by row, those that a search needs by place: without more, each search
  * gathers the bits of every list it visits, and visits lists in vain. Here they are put into the
  * order of the places, with the passing rows of each list counted, so that a block's bits are one
- * read and lists in which nothing passes are known before they are scored.
+ * read and lists in which nothing passes are known before they are scored. Of lists of which a part
+ * passes the codes of these rows are copied into blocks of their own, so that a scan reads no
+ * others: the fewer pass, the less of a search is scanning.
  *
  * An image that lies about places makes wrong bits, as it makes wrong answers without a filter in
  * order; rows are tested once more before they are returned (cluster/rows.c).
@@ -13,7 +15,8 @@
 #include "index/cluster/search.h"
 
 #define SELECT_WORDS 32u
-#define PACK_SHARE   0.45f /* of all blocks, packed: more would spare too little */
+#define PACK_SHARE   0.7f /* of the blocks of a list, packed: more would spare too little */
+#define LEFT_SHARE   0.6f /* of all blocks, packed or with passing rows: the same */
 
 static size_t
 up(size_t n)
@@ -123,30 +126,39 @@ pack_list(const rk__cluster *c, const rk__ordered *o, uint32_t l, uint8_t *block
     }
 }
 
+/* Blocks of a list when it is packed; 0: it stays as it is, or nothing passes. */
 static uint32_t
-blocks_of(const rk__ordered *o, uint32_t l)
+blocks_of(const rk__cluster *c, const rk__ordered *o, uint32_t l)
 {
-    return (o->first[l + 1] - o->first[l] + RK__BITS_ROWS - 1) / RK__BITS_ROWS;
+    uint32_t need = (o->first[l + 1] - o->first[l] + RK__BITS_ROWS - 1) / RK__BITS_ROWS;
+    uint32_t blocks = c->first_block[l + 1] - c->first_block[l];
+
+    return (float)need <= PACK_SHARE * (float)blocks ? need : 0;
 }
 
-/* Where that leaves far fewer blocks to scan: the codes of the passing rows alone. */
+/* Packs the lists that it pays for; where that is few of them, none. */
 static rk_code
 pack(const rk__cluster *c, rk_index_filter *filter, rk_err *err)
 {
     uint32_t nlist = c->info.nlist;
     rk__ordered *o = &filter->lists;
     size_t first_bytes = up(((size_t)nlist + 1) * sizeof(uint32_t));
-    size_t place_bytes = up((size_t)o->first[nlist] * sizeof(uint32_t));
-    uint32_t blocks = 0;
+    uint32_t left = 0;
+    uint32_t packed = 0;
 
     for (uint32_t l = 0; l < nlist; l++) {
-        blocks += blocks_of(o, l);
+        uint32_t need = blocks_of(c, o, l);
+        bool any = o->first[l + 1] > o->first[l];
+        packed += need;
+        left += need > 0 ? need : any ? c->first_block[l + 1] - c->first_block[l] : 0;
     }
-    if ((float)blocks > PACK_SHARE * (float)c->info.blocks) {
+    o->n_blocks = left;
+    if ((float)left > LEFT_SHARE * (float)c->info.blocks) {
         return RK_OK;
     }
+    size_t place_bytes = up((size_t)packed * RK__BITS_ROWS * sizeof(uint32_t));
     rk_code code =
-        reserve(filter, 1, first_bytes + place_bytes + (size_t)blocks * c->block_bytes, err);
+        reserve(filter, 1, first_bytes + place_bytes + (size_t)packed * c->block_bytes, err);
     if (code == RK_ENOMEM) { /* the bits alone will do */
         rk_err_clear(err);
         return RK_OK;
@@ -158,8 +170,11 @@ pack(const rk__cluster *c, rk_index_filter *filter, rk_err *err)
     uint8_t *at = memory + first_bytes + place_bytes;
 
     for (uint32_t l = 0; l < nlist; l++) {
-        first[l + 1] = first[l] + blocks_of(o, l);
-        pack_list(c, o, l, at + (size_t)first[l] * c->block_bytes, places + o->first[l]);
+        first[l + 1] = first[l] + blocks_of(c, o, l);
+        if (first[l + 1] > first[l]) {
+            pack_list(c, o, l, at + (size_t)first[l] * c->block_bytes,
+                      places + (size_t)first[l] * RK__BITS_ROWS);
+        }
     }
     o->first_block = first;
     o->places = places;

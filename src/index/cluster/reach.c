@@ -76,24 +76,19 @@ is_apart(const rk__cluster_search_state *s)
 }
 
 void
-rk__cluster_set_apart(rk__cluster_search_state *s)
+rk__cluster_look(rk__cluster_search_state *s)
 {
     float missed = 1 - RK_MIN(s->effort.recall, 0.9999f);
     float epsilon = sqrtf(2 * logf(1 / missed));
 
+    if (s->apart || !is_apart(s)) {
+        return;
+    }
     /* Rows of different lists are about equally near, and more of the hits are such that their
      * codes err by much. */
     epsilon *= s->cluster->space.ip ? 2 : 1; /* what is not in the code is longer for long rows */
     s->effort.epsilon = RK_MAX(s->effort.epsilon, epsilon);
     s->apart = true;
-}
-
-void
-rk__cluster_look(rk__cluster_search_state *s)
-{
-    if (!s->apart && is_apart(s)) {
-        rk__cluster_set_apart(s);
-    }
 }
 
 /* How far a list may lie out. */

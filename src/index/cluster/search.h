@@ -145,8 +145,6 @@ void rk__cluster_probe_filtered(rk__cluster_search_state *s);
 
 /* How far a list lies out; -INFINITY while there are fewer than k. */
 rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
-/* The rows that pass are, or may be, elsewhere. */
-void rk__cluster_set_apart(rk__cluster_search_state *s);
 /* After some lists: notes when the rows that pass are elsewhere. */
 void rk__cluster_look(rk__cluster_search_state *s);
 /* Whether a list that lies |out| so far ends a filtered search. */

@@ -34,10 +34,9 @@
 #define SEEDS_AGREE    7u /* led to what is believed */
 /* Passing rows for each popped node: where there are fewer, all seeds meet. */
 #define SEEDS_ROOM  64u
-#define PLAIN_FROM  0.4 /* of all rows pass: a walk without the filter first */
-#define PLAIN_WIDER 0.8 /* of the share: about the recall of an unfiltered search, measured */
 #define PLAIN_MORE  1.3 /* results of it, in those wanted */
 #define PLAIN_SHARE 0.7 /* of those expected pass: not apart */
+#define MASKED_ROWS 64u /* of a list tell which share passes there */
 #define DOUBTFUL    10u /* one part in so many of the nearest may be doubtful */
 
 _Static_assert(SEEDS < RK__ORIGINS, "origin 0 is what was seen");
@@ -145,6 +144,23 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
     }
 }
 
+/* Whether far fewer rows pass in the neighbourhood of |row| than in all, as far as is known. */
+static bool
+is_masked(const rk_index *index, const rk_search_options *options, uint32_t row)
+{
+    const rk__cluster *lists = ((const rk__hnsw *)index->impl)->lists;
+    double share = (double)options->filter_count / (double)index->space.rows;
+
+    if (!options->ordered || !lists || row >= lists->rows ||
+        lists->list_of[row] >= lists->info.nlist) {
+        return false;
+    }
+    uint32_t l = lists->list_of[row];
+    const uint32_t *first = options->ordered->lists.first + l;
+    uint32_t rows = lists->first_row[l + 1] - lists->first_row[l];
+    return rows >= MASKED_ROWS && first[1] - first[0] < PLAIN_SHARE * share * rows;
+}
+
 /* Where most rows pass, everywhere: a walk without the filter, as much wider as there are masked
  * nodes to pop, and what passes of its results. False: around the query it is not so. */
 static bool
@@ -154,13 +170,18 @@ search_plainly(const rk_index *index, const rk__query *query, const rk_search_op
     const rk__hnsw *graph = index->impl;
     double share = (double)options->filter_count / (double)index->space.rows;
     uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
-    uint32_t wide = RK_MIN((uint32_t)(pops * pow(share, -PLAIN_WIDER)) + 1, s->items_cap);
+    uint32_t wide = RK_MIN((uint32_t)(pops * pow(share, -RK__PLAIN_WIDER)) + 1, s->items_cap);
     rk__pool *results = &s->results;
     uint32_t passing = 0;
 
+    uint32_t entry = rk__hnsw_ground_entry(graph, walker, s);
+
+    if (is_masked(index, options, entry)) {
+        return false;
+    }
     s->pool.cap = wide;
     results->cap = RK_MIN((uint32_t)(PLAIN_MORE * want / share), s->items_cap);
-    rk__hnsw_walk_blocks(graph, &index->space, rk__hnsw_ground_entry(graph, walker, s), wide, s);
+    rk__hnsw_walk_blocks(graph, &index->space, entry, wide, s);
     uint32_t found = results->n;
     for (uint32_t i = 0; i < found; i++) {
         if (rk__hnsw_passes(graph, index->space.rows, options->filter, results->items[i].node)) {
@@ -197,13 +218,15 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
     rk__walker_init(&walker, graph, &index->space);
     heap->n = 0;
     if (rk__walker_query(&walker, query, s)) {
-        if (share >= PLAIN_FROM && search_plainly(index, query, options, &walker, pops, s, heap)) {
+        if (share >= RK__PLAIN_FROM &&
+            search_plainly(index, query, options, &walker, pops, s, heap)) {
             *done = true;
             rk__hnsw_scratch_give(graph, s);
             return RK_OK;
         }
         heap->n = 0;
-        if (share >= PLAIN_FROM && graph->lists) { /* what passes lies apart: for the clusters */
+        if (share >= RK__PLAIN_FROM &&
+            graph->lists) { /* what passes lies apart: for the clusters */
             rk__hnsw_scratch_give(graph, s);
             return RK_OK;
         }

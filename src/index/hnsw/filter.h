@@ -9,6 +9,9 @@
 
 #include "index/hnsw/hnsw.h"
 
+#define RK__PLAIN_FROM  0.4 /* of all rows pass: a walk without the filter first, wider by this */
+#define RK__PLAIN_WIDER 0.8 /* power of 1 / share: recall as of an unfiltered search, measured */
+
 #define RK__BUCKETS 512u
 
 /* Candidates by key, in buckets of equal width; in a bucket in any order. */

@@ -125,7 +125,7 @@ packed_ns(const rk__cluster *lists, const rk__ordered *ordered, double lists_ns,
           double recall)
 {
     uint32_t nlist = lists->info.nlist;
-    double part = (double)ordered->first_block[nlist] / (double)RK_MAX(lists->info.blocks, 1u);
+    double part = (double)ordered->n_blocks / (double)RK_MAX(lists->info.blocks, 1u);
     double fixed = 6000 + 15.0 * lists->space.dim;
     double wider = FILTERED * pow(share, -DEARER);
     double first = rk__cluster_effort_of(lists, (float)recall).first;
