@@ -9,6 +9,12 @@
  * records one by one; when few pass, near the query too, the filter is put into the order of the
  * places, and a list costs little more than its passing rows.
  *
+ * A filter that was put in order before (cluster/ordered.c) is read by place from the first list
+ * on. After the first stage, which tells whether what passes lies apart, lists without a passing
+ * row are not given; of packed ones the codes of the passing rows alone are scanned, and few blocks
+ * of some as they are, for the share that passes near the query. Where the lists in which rows pass
+ * are few, all are visited.
+ *
  * Lists are chosen by code, so the last of a stage may be farther than some of the next: a search
  * ends within a stage only when at least half of it lies too far out (cluster/reach.c).
  */
