@@ -311,11 +311,11 @@ fail_not_found(rk__req *req, const rk__entry *entry, rk_str name)
 }
 
 static rk_code
-get_states(rk__req *req, rk_str db, rk_str collection, rk_str name,
+get_states(rk__req *req, rk_str db, rk_str collection, rk_str name, uint64_t upto_ts,
            pb_rk_DescribeIndexResponse **out)
 {
     const rk__entry *entry = NULL;
-    pb_rk_DescribeIndexRequest request = {.name = rk_str_trim(name)};
+    pb_rk_DescribeIndexRequest request = {.name = rk_str_trim(name), .upto_ts = upto_ts};
 
     RK_RET(rk__collection(req, db, collection, &entry));
     request.collection_id = entry->info->id;
@@ -334,7 +334,7 @@ get_one_state(rk__req *req, rk_str db, rk_str collection, rk_str name, const pb_
     pb_rk_DescribeIndexResponse *reply = NULL;
 
     *out = NULL;
-    RK_RET(get_states(req, db, collection, name, &reply));
+    RK_RET(get_states(req, db, collection, name, 0, &reply));
     if (reply->indexes.n > 1) {
         return rk_fail(req->ctx.err, RK_EINDEX_DUPLICATE, "index duplicates[indexName=%.*s]",
                        RK_STR_ARG(name));
@@ -377,7 +377,8 @@ rk__api_describe_index(rk__req *req, const pb_milvus_DescribeIndexRequest *in,
 {
     pb_rk_DescribeIndexResponse *reply = NULL;
 
-    RK_RET(get_states(req, in->db_name, in->collection_name, in->index_name, &reply));
+    RK_RET(
+        get_states(req, in->db_name, in->collection_name, in->index_name, in->timestamp, &reply));
     return put_descriptions(req, reply, &out->index_descriptions);
 }
 
@@ -387,7 +388,7 @@ rk__api_index_statistics(rk__req *req, const pb_milvus_GetIndexStatisticsRequest
 {
     pb_rk_DescribeIndexResponse *reply = NULL;
 
-    RK_RET(get_states(req, in->db_name, in->collection_name, in->index_name, &reply));
+    RK_RET(get_states(req, in->db_name, in->collection_name, in->index_name, 0, &reply));
     return put_descriptions(req, reply, &out->index_descriptions);
 }
 

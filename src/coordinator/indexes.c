@@ -246,15 +246,17 @@ rows_under_way(const rk_coordinator *co, int64_t segment_id, int64_t index_id)
     return 0;
 }
 
-/* Caller holds lock. */
+/* Whoever waits for an index waits for the rows that were there when the wait began, upto |upto_ts|
+ * (0: for all): else no wait would end while rows are written. Caller holds lock. */
 static rk_code
 describe_one(const rk_coordinator *co, rk__co_collection *c, const pb_rk_IndexInfo *index,
-             pb_rk_IndexState **out, rk_arena *arena)
+             uint64_t upto_ts, pb_rk_IndexState **out, rk_arena *arena)
 {
     pb_rk_IndexState *state = RK_ARENA_NEW(arena, pb_rk_IndexState);
     const rk__co_failure *failure = failure_of(c, index->id);
     void *copy = NULL;
     int64_t pending = 0;
+    bool waits = false;
 
     if (!state || pb_copy(&pb_rk_IndexInfo_desc, &copy, index, arena) != RK_OK) {
         return RK_ENOMEM;
@@ -273,10 +275,11 @@ describe_one(const rk_coordinator *co, rk__co_collection *c, const pb_rk_IndexIn
             /* never all of them before the file is there: clients wait for that */
             state->indexed_rows += RK_MIN(rows_under_way(co, info->id, index->id), info->rows - 1);
             pending += info->rows;
+            waits = waits || upto_ts == 0 || info->min_ts <= upto_ts;
         }
     }
     state->pending_rows = pending;
-    state->state = pending > 0 ? PB_COMMON_IndexState_InProgress : PB_COMMON_IndexState_Finished;
+    state->state = waits ? PB_COMMON_IndexState_InProgress : PB_COMMON_IndexState_Finished;
     if (failure) {
         state->state = PB_COMMON_IndexState_Failed;
         state->fail_reason = rk_arena_str(arena, rk_str_from(failure->reason));
@@ -311,7 +314,8 @@ rk__co_describe_index(void *self, const void *request, void *response, rk_ctx *c
         if (req->name.len > 0 && !rk_str_eq(req->name, index->name)) {
             continue;
         }
-        if (describe_one(co, c, index, &out->indexes.data[out->indexes.n], ctx->arena) != RK_OK) {
+        if (describe_one(co, c, index, req->upto_ts, &out->indexes.data[out->indexes.n],
+                         ctx->arena) != RK_OK) {
             code = rk__co_no_memory(ctx->err);
             goto out;
         }

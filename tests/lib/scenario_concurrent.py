@@ -7,7 +7,7 @@ import time
 import numpy as np
 from pymilvus import DataType
 
-from helpers import count, create, hits_of
+from helpers import count, create, hits_of, index_of, schema_of
 from runner import LONG, case
 
 D = DataType
@@ -173,3 +173,35 @@ def drop_under_traffic(t):
         crowd.add(tolerant)
     crowd.run()
     assert t.server.alive()
+
+
+@case
+def index_made_under_writes(t):
+    """Who waits for an index waits for the rows of the moment, not for writes to end."""
+    name = t.name()
+    t.client.create_collection(name, schema=schema_of([FIELDS[0], ("v", D.FLOAT_VECTOR, {"dim": 64})]))
+    rows = np.random.default_rng(3).standard_normal((2000, 64)).astype(np.float32)
+    stop, errors = threading.Event(), []
+
+    def write():
+        client, at = t.connect(), 0
+        try:
+            while not stop.is_set():
+                client.insert(name, [{"id": at + i, "v": rows[i]} for i in range(2000)])
+                client.flush(name)
+                at += 2000
+        except Exception as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    waits = []
+    for _ in range(3):
+        begun = time.monotonic()
+        t.client.create_index(name, index_of([("v", "HNSW", "L2", {"M": 16, "efConstruction": 100})]))
+        waits.append(time.monotonic() - begun)
+        assert writer.is_alive(), errors
+        t.client.drop_index(name, "v")
+    stop.set()
+    writer.join()
+    assert not errors, errors
