@@ -80,8 +80,8 @@ some_single(void)
             }                                                                                      \
             type lo = (type)some();                                                                \
             type hi = (type)some();                                                                \
-            r.member##_lo = lo;                                                                    \
-            r.member##_hi = hi;                                                                    \
+            r.member##_lo = (__typeof__(r.member##_lo))lo;                                         \
+            r.member##_hi = (__typeof__(r.member##_hi))hi;                                         \
             memcpy(moved + shift, values, sizeof(values));                                         \
             k->range[lane](moved + shift, words, &r, got);                                         \
             for (size_t i = 0; i < 64 * words; i++) {                                              \
