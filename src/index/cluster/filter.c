@@ -32,7 +32,7 @@
 #define FEW_PROBING   1.5f /* and its probing; so much may scoring all that pass cost */
 #define FEW_PACKED    0.5f /* the same where codes are packed, of a scan of all of them */
 #define WHOLE         0.5f /* of a search without a filter: so much may a scan of all cost */
-#define WHOLE_EPSILON 1.7f /* of it at least: nothing else of it is missed */
+#define WHOLE_EPSILON 0.85f /* of that for rows that lie apart, as they may: no list is missed */
 #define LIST_COST     12.0f /* to give a list */
 #define COLD          1.3f  /* times its cost, for a block that is not in the cache */
 #define FETCH_BYTES   1024u /* of a block, when it waits */
@@ -656,8 +656,7 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
     if (s->whole) {
         rk__cluster_lists_without(lists, s->ordered->empty);
         lists->stage = s->cluster->info.nlist;
-        s->effort.epsilon =
-            RK_MAX(s->effort.epsilon, WHOLE_EPSILON * (s->cluster->space.ip ? 2 : 1));
+        s->effort.epsilon = RK_MAX(s->effort.epsilon, WHOLE_EPSILON * rk__cluster_apart_epsilon(s));
     }
     while (!s->no_memory) {
         if (i == lists->n) {

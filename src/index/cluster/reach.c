@@ -75,19 +75,24 @@ is_apart(const rk__cluster_search_state *s)
            (float)s->empty >= EMPTY_LISTS + 2 * visited * expf(-expected / visited);
 }
 
-void
-rk__cluster_look(rk__cluster_search_state *s)
+/* Rows of different lists are about equally near, and more of the hits are such that their codes
+ * err by much. */
+float
+rk__cluster_apart_epsilon(const rk__cluster_search_state *s)
 {
     float missed = 1 - RK_MIN(s->effort.recall, 0.9999f);
     float epsilon = sqrtf(2 * logf(1 / missed));
 
+    return epsilon * (s->cluster->space.ip ? 2 : 1); /* what no code has is longer for long rows */
+}
+
+void
+rk__cluster_look(rk__cluster_search_state *s)
+{
     if (s->apart || !is_apart(s)) {
         return;
     }
-    /* Rows of different lists are about equally near, and more of the hits are such that their
-     * codes err by much. */
-    epsilon *= s->cluster->space.ip ? 2 : 1; /* what is not in the code is longer for long rows */
-    s->effort.epsilon = RK_MAX(s->effort.epsilon, epsilon);
+    s->effort.epsilon = RK_MAX(s->effort.epsilon, rk__cluster_apart_epsilon(s));
     s->apart = true;
 }
 

@@ -147,6 +147,8 @@ void rk__cluster_probe_filtered(rk__cluster_search_state *s);
 rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
 /* After some lists: notes when the rows that pass are elsewhere. */
 void rk__cluster_look(rk__cluster_search_state *s);
+/* What epsilon is then, at least. */
+float rk__cluster_apart_epsilon(const rk__cluster_search_state *s);
 /* Whether a list that lies |out| so far ends a filtered search. */
 bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out);
 
