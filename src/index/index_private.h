@@ -279,6 +279,7 @@ typedef struct rk__ordered {
     const uint32_t *first; /* nlist + 1: passing rows of the lists before */
     const uint32_t *empty; /* bit per list: none of its rows pass */
     uint32_t n_empty;
+    uint32_t n_dense; /* passing rows in lists of which many pass */
     /* Codes of the passing rows alone, of lists that this leaves far fewer blocks of: */
     bool packed; /* there may be any */
     const uint8_t *blocks;

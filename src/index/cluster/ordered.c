@@ -16,6 +16,7 @@
 
 #define SELECT_WORDS 32u
 #define PACK_SHARE   0.7f /* of the blocks of a list, packed: more would spare too little */
+#define DENSE        0.4f /* of the rows of a list pass: a graph may be walked there */
 #define LEFT_SHARE   0.6f /* of all blocks, packed or with passing rows: the same */
 
 static size_t
@@ -204,6 +205,7 @@ rk__cluster_order(const rk__cluster *c, rk_index_filter *filter, const rk_bitset
         first[l + 1] = first[l] + n;
         empty[l / 32] |= (uint32_t)(n == 0) << l % 32;
         o->n_empty += n == 0;
+        o->n_dense += (float)n >= DENSE * (float)(c->first_row[l + 1] - c->first_row[l]) ? n : 0;
     }
     o->map = memory;
     o->first = first;

@@ -34,10 +34,11 @@
 #define SEEDS_AGREE    7u /* led to what is believed */
 /* Passing rows for each popped node: where there are fewer, all seeds meet. */
 #define SEEDS_ROOM  64u
-#define PLAIN_MORE  1.3 /* results of it, in those wanted */
-#define PLAIN_SHARE 0.7 /* of those expected pass: not apart */
-#define MASKED_ROWS 64u /* of a list tell which share passes there */
-#define DOUBTFUL    10u /* one part in so many of the nearest may be doubtful */
+#define PLAIN_MORE  1.3  /* results of it, in those wanted */
+#define PLAIN_SHARE 0.7  /* of those expected pass: not apart */
+#define NEAR_PRIOR  16.0 /* rows by which the share of all counts in a list */
+#define NEAR_WALK   0.8  /* of the cost of the clusters: a walk may cost so much by that share */
+#define DOUBTFUL    10u  /* one part in so many of the nearest may be doubtful */
 
 _Static_assert(SEEDS < RK__ORIGINS, "origin 0 is what was seen");
 
@@ -144,41 +145,37 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
     }
 }
 
-/* Whether far fewer rows pass in the neighbourhood of |row| than in all, as far as is known. */
-static bool
-is_masked(const rk_index *index, const rk_search_options *options, uint32_t row)
+/* Of the rows around node |row| of the ground: of its list, where a filter in order knows that. */
+static double
+share_near(const rk_index *index, const rk_search_options *options, uint32_t row)
 {
     const rk__cluster *lists = ((const rk__hnsw *)index->impl)->lists;
     double share = (double)options->filter_count / (double)index->space.rows;
 
     if (!options->ordered || !lists || row >= lists->rows ||
         lists->list_of[row] >= lists->info.nlist) {
-        return false;
+        return share;
     }
     uint32_t l = lists->list_of[row];
     const uint32_t *first = options->ordered->lists.first + l;
-    uint32_t rows = lists->first_row[l + 1] - lists->first_row[l];
-    return rows >= MASKED_ROWS && first[1] - first[0] < PLAIN_SHARE * share * rows;
+    double rows = lists->first_row[l + 1] - lists->first_row[l];
+    double passing = first[1] - first[0];
+    return (passing + NEAR_PRIOR * share) / (rows + NEAR_PRIOR);
 }
 
 /* Where most rows pass, everywhere: a walk without the filter, as much wider as there are masked
- * nodes to pop, and what passes of its results. False: around the query it is not so. */
+ * nodes to pop, and what passes of its results. |share| passes around the query; false: it is not
+ * so. */
 static bool
 search_plainly(const rk_index *index, const rk__query *query, const rk_search_options *options,
-               const rk__walker *walker, uint32_t pops, rk__hnsw_scratch *s, rk__heap *heap)
+               uint32_t entry, double share, uint32_t pops, rk__hnsw_scratch *s, rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
-    double share = (double)options->filter_count / (double)index->space.rows;
     uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
     uint32_t wide = RK_MIN((uint32_t)(pops * pow(share, -RK__PLAIN_WIDER)) + 1, s->items_cap);
     rk__pool *results = &s->results;
     uint32_t passing = 0;
 
-    uint32_t entry = rk__hnsw_ground_entry(graph, walker, s);
-
-    if (is_masked(index, options, entry)) {
-        return false;
-    }
     s->pool.cap = wide;
     results->cap = RK_MIN((uint32_t)(PLAIN_MORE * want / share), s->items_cap);
     rk__hnsw_walk_blocks(graph, &index->space, entry, wide, s);
@@ -218,22 +215,25 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
     rk__walker_init(&walker, graph, &index->space);
     heap->n = 0;
     if (rk__walker_query(&walker, query, s)) {
-        if (share >= RK__PLAIN_FROM &&
-            search_plainly(index, query, options, &walker, pops, s, heap)) {
+        uint32_t entry = rk__hnsw_ground_entry(graph, &walker, s);
+        double near = share_near(index, options, entry);
+        bool plain = near >= RK__PLAIN_FROM;
+        if (plain && search_plainly(index, query, options, entry, near, pops, s, heap)) {
             *done = true;
             rk__hnsw_scratch_give(graph, s);
             return RK_OK;
         }
         heap->n = 0;
-        if (share >= RK__PLAIN_FROM &&
-            graph->lists) { /* what passes lies apart: for the clusters */
+        bool dear = options->ordered && pops * pop_ns / sqrt(near) > NEAR_WALK * most_ns;
+        /* what passes lies apart, or a walk costs more: for the clusters */
+        if (graph->lists && (plain || share >= RK__PLAIN_FROM || dear)) {
             rk__hnsw_scratch_give(graph, s);
             return RK_OK;
         }
         uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
         s->passing.cap = RK_MIN(pops, s->items_cap);
         s->results.cap = RK_MIN(want, s->items_cap);
-        rk__filter_walk_start(&w, rk__hnsw_ground_entry(graph, &walker, s));
+        rk__filter_walk_start(&w, entry);
         if (walk(&w, index, query, options, pops, widest) &&
             s->results.n >= RK_MIN(want, (uint32_t)options->filter_count)) {
             (void)rk__hnsw_score(index, query, options, &s->results, 0, s->results.n, s, heap);

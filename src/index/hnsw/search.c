@@ -391,9 +391,10 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         double probe_ns =
             rk__hnsw_walk_ns(index->space.dim, rk__hnsw_ef(graph, options, heap->cap));
         double share = (double)passing / (double)rows;
-        bool plainly = options->ordered && share >= RK__PLAIN_FROM &&
-                       probe_ns * pow(share, -RK__PLAIN_WIDER) < most_ns;
-        if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < 0.6 * most_ns || plainly) {
+        /* how a walk goes is known on entry, and not the same everywhere */
+        bool known =
+            options->ordered && probe_ns < most_ns && options->ordered->lists.n_dense > passing / 8;
+        if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < 0.6 * most_ns || known) {
             RK_RET(rk__hnsw_search_filtered(index, query, options,
                                             (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
                                             &done, err));
