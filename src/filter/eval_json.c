@@ -285,9 +285,7 @@ found_answer(const rk__leaf *leaf, rk_json_value v)
         return range_answer(leaf, v);
     case PK_IN: {
         const rk__set *set = pred->set;
-        size_t n = pred->value.list->n;
-        bool pure = n >= RK__SET_FROM && (n == set->ints_len || n == set->strings_len) &&
-                    pred->value.list->data[0].kind != VK_BOOL;
+        bool pure = pred->value.list->n >= RK__SET_FROM && (set->only_ints || set->only_strings);
         return pure ? in_set_answer(leaf, v) : in_answer(leaf, v);
     }
     case PK_LIKE:
@@ -377,17 +375,6 @@ typedef enum quick {
     QUICK_TEXTS, /* in a list of texts */
 } quick;
 
-static bool
-all_of(const rk__values *list, rk__value_kind kind)
-{
-    for (size_t i = 0; i < list->n; i++) {
-        if (list->data[i].kind != kind) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static quick
 quick_of(const rk__pred *pred)
 {
@@ -399,10 +386,10 @@ quick_of(const rk__pred *pred)
     if (pred->kind == PK_RANGE && pred->value.kind == VK_INT && pred->value2.kind == VK_INT) {
         return QUICK_RANGE;
     }
-    if (pred->kind == PK_IN && all_of(pred->value.list, VK_INT)) {
+    if (pred->kind == PK_IN && pred->set->only_ints) {
         return QUICK_INTS;
     }
-    if (pred->kind == PK_IN && all_of(pred->value.list, VK_STRING)) {
+    if (pred->kind == PK_IN && pred->set->only_strings) {
         return QUICK_TEXTS;
     }
     if (pred->kind == PK_CMP && equality && pred->value.kind == VK_STRING) {

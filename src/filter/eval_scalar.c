@@ -337,7 +337,7 @@ set_candidates(const rk__set *set, const int64_t v[64])
         return 0;
     }
     for (unsigned i = 0; i < 64; i++) {
-        uint64_t at = rk__int_hash(v[i]) >> (set->int_shift - RK__BITS_PER_SLOT_LOG2);
+        uint64_t at = rk__int_hash(v[i], set->seed) >> (set->int_shift - RK__BITS_PER_SLOT_LOG2);
         bytes[i] = (uint8_t)rk__bit_at(set->int_bits, at);
     }
     return rk__pack(bytes);

@@ -236,7 +236,7 @@ set_word(const rk__set *set, const texts *t, uint64_t todo)
         return few_word(set, &k) & todo;
     }
     for (unsigned i = 0; i < 64; i++) {
-        uint64_t at = rk__text_hash(k.head[i], k.tail[i], k.len[i]) >>
+        uint64_t at = rk__text_hash(k.head[i], k.tail[i], k.len[i], set->seed) >>
                       (set->text_shift - RK__BITS_PER_SLOT_LOG2);
         bytes[i] = (uint8_t)rk__bit_at(set->text_bits, at);
     }
@@ -334,6 +334,7 @@ suffix_word(const texts *t, uint64_t todo, rk_str want)
     return word;
 }
 
+#define INFIX_MOST 64 /* bytes */
 #define SCAN_WORDS 16 /* words of hits made at a time */
 #define SCAN       ((size_t)SCAN_WORDS * 64)
 
@@ -453,11 +454,12 @@ like_word(const rk__leaf *leaf, const texts *t, uint64_t todo, rk__like_shape sh
         return t->n == 64 && t->offsets[1] - leaf->col->offsets[0] >= 8
                    ? suffix_word(t, todo, literal)
                    : one_by_one(leaf, t, todo);
-    case LIKE_INFIX:
-        return infix_word(t, literal) & todo;
+    case LIKE_INFIX: /* of a long one, many places may have to be compared at length */
+        return literal.len <= INFIX_MOST ? infix_word(t, literal) & todo
+                                         : one_by_one(leaf, t, todo);
     case LIKE_OTHER:
     default:
-        todo &= literal.len > 0 ? infix_word(t, literal) : UINT64_MAX;
+        todo &= literal.len > 0 && literal.len <= INFIX_MOST ? infix_word(t, literal) : UINT64_MAX;
         return one_by_one(leaf, t, todo);
     }
 }

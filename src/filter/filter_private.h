@@ -323,6 +323,9 @@ typedef struct rk__text_slot {
  * close together have a bit each instead, and no hash.
  */
 typedef struct rk__set {
+    bool only_ints; /* no boolean among them */
+    bool only_strings;
+    uint64_t seed;       /* of this process: nobody outside can choose values that collide */
     const int64_t *ints; /* ascending, distinct */
     size_t ints_len;
     const double *floats; /* ascending, distinct, no NaN */
@@ -364,9 +367,9 @@ rk__float_bits(double v)
 }
 
 static inline uint64_t
-rk__int_hash(int64_t v)
+rk__int_hash(int64_t v, uint64_t seed)
 {
-    uint64_t x = (uint64_t)v * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t x = ((uint64_t)v ^ seed) * UINT64_C(0x9e3779b97f4a7c15);
     x ^= x >> 32;
     return x * UINT64_C(0xd6e8feb86659fd93);
 }
@@ -397,11 +400,11 @@ rk__text_key_of(rk_str v)
 }
 
 static inline uint64_t
-rk__text_hash(uint64_t head, uint64_t tail, uint32_t len)
+rk__text_hash(uint64_t head, uint64_t tail, uint32_t len, uint64_t seed)
 {
-    uint64_t x = head * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t x = (head ^ seed) * UINT64_C(0x9e3779b97f4a7c15);
     x ^= x >> 32;
-    x += tail * UINT64_C(0xbf58476d1ce4e5b9) + len;
+    x += (tail + seed) * UINT64_C(0xbf58476d1ce4e5b9) + len;
     x ^= x >> 29;
     return x * UINT64_C(0xd6e8feb86659fd93);
 }
@@ -414,7 +417,7 @@ rk__set_has_text(const rk__set *set, uint64_t head, uint64_t tail, uint32_t len,
         return false;
     }
     uint64_t mask = (UINT64_C(1) << (64 - set->text_shift)) - 1;
-    uint64_t at = rk__text_hash(head, tail, len) >> set->text_shift;
+    uint64_t at = rk__text_hash(head, tail, len, set->seed) >> set->text_shift;
     for (;; at = (at + 1) & mask) {
         const rk__text_slot *slot = &set->text_slots[at];
         if (!slot->string) {

@@ -9,8 +9,10 @@
  * looked up by their bits, zero and minus zero being one. Built once per compile, read by any
  * number of threads.
  */
+#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/seam.h"
 #include "base/util.h"
 #include "filter/filter_private.h"
 
@@ -132,7 +134,7 @@ build_ints(rk__set *set, rk_arena *arena)
         table[i] = set->int_free;
     }
     for (size_t i = 0; i < set->ints_len; i++) {
-        uint64_t hash = rk__int_hash(set->ints[i]);
+        uint64_t hash = rk__int_hash(set->ints[i], set->seed);
         size_t at = hash >> set->int_shift;
         set_bit(bits, hash >> (set->int_shift - RK__BITS_PER_SLOT_LOG2));
         while (table[at] != set->int_free) {
@@ -159,7 +161,7 @@ build_texts(rk__set *set, rk_arena *arena)
     set->text_shift = 64 - log2;
     for (size_t i = 0; i < set->strings_len; i++) {
         rk__text_key key = rk__text_key_of(set->strings[i]);
-        uint64_t hash = rk__text_hash(key.head, key.tail, key.len);
+        uint64_t hash = rk__text_hash(key.head, key.tail, key.len, set->seed);
         size_t at = hash >> set->text_shift;
         set_bit(bits, hash >> (set->text_shift - RK__BITS_PER_SLOT_LOG2));
         while (table[at].string) {
@@ -206,10 +208,29 @@ build_floats(rk__set *set, rk_arena *arena)
     for (size_t i = 0; i < set->floats_len; i++) {
         ints[i] = rk__float_bits(set->floats[i]);
     }
+    bits->seed = set->seed;
     bits->ints = ints;
     bits->ints_len = distinct(ints, set->floats_len, sizeof(*ints), compare_ints);
     set->float_set = bits;
     return build_tables(bits, arena);
+}
+
+static uint64_t
+seed_of_process(void)
+{
+    static _Atomic(uint64_t) kept; /* relaxed: whoever comes first makes it, the others take his */
+    uint64_t seed = atomic_load_explicit(&kept, memory_order_relaxed);
+    uint64_t none = 0;
+
+    if (seed == 0) {
+        const rk_random *random = rk_random_real();
+        random->bytes(random->self, &seed, sizeof(seed));
+        seed |= 1;
+        if (!atomic_compare_exchange_strong(&kept, &none, seed)) {
+            seed = none;
+        }
+    }
+    return seed;
 }
 
 rk_code
@@ -223,12 +244,16 @@ rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena)
     if (!set) {
         return RK_ENOMEM;
     }
+    set->seed = seed_of_process();
+    set->only_ints = list->n > 0;
     for (size_t i = 0; i < list->n; i++) {
         rk__value_kind kind = list->data[i].kind;
         ints += kind == VK_INT || kind == VK_BOOL;
         floats += kind == VK_FLOAT;
         strings += kind == VK_STRING;
+        set->only_ints = set->only_ints && kind == VK_INT;
     }
+    set->only_strings = list->n > 0 && strings == list->n;
     int64_t *i64 = RK_ARENA_ARRAY(arena, int64_t, ints + 1);
     double *f64 = RK_ARENA_ARRAY(arena, double, floats + 1);
     rk_str *str = RK_ARENA_ARRAY(arena, rk_str, strings + 1);
@@ -273,7 +298,7 @@ rk__set_has_int(const rk__set *set, int64_t v)
         return false;
     }
     size_t mask = ((size_t)1 << (64 - set->int_shift)) - 1;
-    size_t at = rk__int_hash(v) >> set->int_shift;
+    size_t at = rk__int_hash(v, set->seed) >> set->int_shift;
     while (set->int_slots[at] != v) {
         if (set->int_slots[at] == set->int_free) {
             return false;

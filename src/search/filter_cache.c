@@ -33,6 +33,7 @@ typedef struct mark {
 
 struct rk_filter_cache {
     rk_mem *mem;
+    uint64_t limit_bytes;
     rk_series *hits, *misses;
     rk_mutex lock; /* guards all below */
     rk__kept *buckets[BUCKETS];
@@ -54,6 +55,7 @@ rk_filter_cache_new(rk_filter_cache **out, uint64_t limit_bytes, rk_mem *mem, rk
         return rk_fail(err, RK_ENOMEM, "no memory for the table of kept filters");
     }
     cache->mem = own;
+    cache->limit_bytes = limit_bytes;
     cache->hits = rk_metric_series(RK_METRIC_QN_KEPT_FILTERS,
                                    (const char *const[RK_METRIC_LABELS_MAX]){"hit"});
     cache->misses = rk_metric_series(RK_METRIC_QN_KEPT_FILTERS,
@@ -198,7 +200,7 @@ rk__filter_cache_find(rk_filter_cache *cache, const rk__kept_key *key, uint32_t 
 bool
 rk__filter_cache_room(rk_filter_cache *cache, uint64_t bytes)
 {
-    for (;;) {
+    while (bytes <= cache->limit_bytes) {
         rk__kept *gone = NULL;
         if (rk_mem_reserve(cache->mem, bytes, "a kept filter", NULL) == RK_OK) {
             return true;
@@ -213,7 +215,9 @@ rk__filter_cache_room(rk_filter_cache *cache, uint64_t bytes)
             return false;
         }
         unref(gone);
+        note_bytes(cache);
     }
+    return false;
 }
 
 rk_mem *

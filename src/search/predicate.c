@@ -17,7 +17,9 @@
 #define FOUND_MAX    64u
 #define KEEP_TEXT    ((size_t)64 << 10) /* bytes of an expression with its values, at most */
 #define KEEP_BITS    2u                 /* kept when it comes so often, */
-#define KEEP_ORDERED 4u                 /* and so often in the order of an index */
+#define KEEP_ORDERED 4u                 /* and so often in the order of an index, */
+#define KEEP_STATE   32u /* where rows are deleted: the next delete makes it useless */
+#define KEEP_SHARE   0.9 /* where more of all rows pass, nothing is gained by the order */
 
 /* ---- compile ---- */
 
@@ -54,7 +56,7 @@ name_condition(rk__predicate *p, const pb_rk_Predicate *predicate, rk_arena *are
     rk_str request;
 
     p->can_keep = false;
-    if (p->bound || !rk_filter_is_stable(p->filter)) {
+    if (p->bound || predicate->expr.len > KEEP_TEXT || !rk_filter_is_stable(p->filter)) {
         return RK_OK;
     }
     if (pb_encode_arena(&pb_rk_Predicate_desc, predicate, &request, arena) != RK_OK) {
@@ -310,12 +312,18 @@ kept_bits(const rk__predicate *p, const rk__target *t, rk_arena *arena, rk_arena
     return kept || !is_worth ? kept : keep(p, &key, t->seg, t->rows, arena, scratch);
 }
 
-/* For a filter in the order of an index, about; which reserves by itself. */
+/* For a filter in the order of an index, about; which reserves by itself, and makes do with less.
+ */
 static bool
-make_room(rk_filter_cache *cache, size_t rows)
+make_room(rk_filter_cache *cache, const rk_index *index, const rk__target *t)
 {
-    uint64_t bytes = rows / 4 + 4096;
+    rk_index_info info;
 
+    rk_index_get_info(index, &info);
+    uint64_t bits = t->rows / 4 + 4096;
+    uint64_t codes = (uint64_t)t->passing * (info.dim / 8 + 16);
+    uint64_t most = rk_mem_limit(rk__filter_cache_mem(cache)) / 4;
+    uint64_t bytes = bits + codes <= most ? bits + codes : bits;
     if (!rk__filter_cache_room(cache, bytes)) {
         return false;
     }
@@ -336,13 +344,14 @@ rk__target_ordered(const rk__target *t, const rk__predicate *p, const rk_index *
     const rk__kept *kept;
     bool is_worth;
 
-    if (!p->cache || !p->can_keep || t->all || t->deletes == RK__UNSETTLED) {
+    if (!p->cache || !p->can_keep || t->all || t->deletes == RK__UNSETTLED ||
+        (double)t->passing > KEEP_SHARE * (double)t->rows) {
         return NULL;
     }
     rk__kept_key_finish(&key);
     kept = rk__filter_cache_find(p->cache, &key, (uint32_t)RK_MIN(queries, (size_t)UINT32_MAX),
-                                 KEEP_ORDERED, &is_worth, arena);
-    if (!kept && is_worth && make_room(p->cache, t->rows) &&
+                                 t->deletes == 0 ? KEEP_ORDERED : KEEP_STATE, &is_worth, arena);
+    if (!kept && is_worth && make_room(p->cache, index, t) &&
         rk_index_filter_new(&ordered, index, &t->filter, t->passing, rk__filter_cache_mem(p->cache),
                             NULL) == RK_OK) {
         /* one that gains nothing is kept, too: as that */

@@ -99,6 +99,7 @@ VALID = [
     ("n ! in [1]", n_is(lambda n: n != 1)), ("n not in [1, 2]", n_is(lambda n: n not in (1, 2))),
     ("id in [3, 4, 500]", lambda r: r["id"] in (3, 4)), ("id == 17", lambda r: r["id"] == 17),
     ("5 <= id < 8 or id >= 88", lambda r: r["id"] in (5, 6, 7, 88, 89)),
+    ('j["k"] in [31, 32, 33, 34, 35, 36, 37, 38, 39, 30, 40, 41, true]', lambda r: at(r, "k") is True),
     ('j["k"] in [1, "x", true, 2.5]', lambda r: at(r, "k") == "x" or at(r, "k") is True or
         (num(at(r, "k")) and at(r, "k") in (1, 2.5))),
     ('s == "it\'s" or s == \'say "x"\'', lambda r: r["s"] in ("it's", 'say "x"')),

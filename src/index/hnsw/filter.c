@@ -26,6 +26,7 @@
 /* A neighbour of a popped node, beside one that was popped: the same ones are seen again and again.
  */
 #define SEEN_WEIGHT    0.125
+#define SEEN_WEIGHT_IP 0.0  /* neighbours of what is near for IP are often long rather than near */
 #define APART_EXPECTED 5.0  /* passing ones; nothing is concluded from fewer */
 #define APART_SHARE    0.35 /* of those expected */
 #define STEP           4u /* the width grows by this at most before the share is looked at again */
@@ -56,13 +57,14 @@ static double
 share_met(const rk__filter_walk *w, double share, double *known)
 {
     const rk__pool *popped = &w->s->popped;
+    double weight = w->space->metric == RK_METRIC_IP ? SEEN_WEIGHT_IP : SEEN_WEIGHT;
     double passing = 0;
 
     for (uint32_t i = 0; i < popped->n; i++) {
         passing += (popped->items[i].node & RK__HNSW_EXPANDED) != 0;
     }
-    *known = popped->n + w->seen * SEEN_WEIGHT;
-    return (passing + w->met * SEEN_WEIGHT + PRIOR * share) / (*known + PRIOR);
+    *known = popped->n + w->seen * weight;
+    return (passing + w->met * weight + PRIOR * share) / (*known + PRIOR);
 }
 
 /* Whether what was found came from several seeds. */
