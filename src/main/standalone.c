@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,6 +23,7 @@
 #define DRAIN_MS_MAX     5000
 #define BACKGROUND_QUEUE 4096
 #define BACKGROUND_NICE  10
+#define FREE_KEPT        ((size_t)64 << 20) /* bytes that requests may take again at once */
 #define MEMORY_SHARE     9 / 10
 
 typedef struct standalone {
@@ -288,6 +290,26 @@ greet(const standalone *s)
 
 /* ---- life ---- */
 
+/* Returns the signal. Meanwhile, what requests freed goes back to the system once a while: glibc
+ * keeps it where anything allocated later lies above. */
+static int
+wait_for_signal(const sigset_t *wanted)
+{
+    const struct timespec pause = {1, 0};
+    size_t before = 0; /* free a while ago: what is freed and taken again all the time stays */
+    int got;
+
+    while ((got = sigtimedwait(wanted, NULL, &pause)) < 0) {
+        size_t now = mallinfo2().fordblks;
+        if (RK_MIN(before, now) > FREE_KEPT) {
+            (void)malloc_trim(FREE_KEPT / 2);
+            now = 0;
+        }
+        before = now;
+    }
+    return got;
+}
+
 int
 rk_run_standalone(const rk_run_options *options)
 {
@@ -296,7 +318,7 @@ rk_run_standalone(const rk_run_options *options)
     rk_service *streaming = NULL;
     rk_err err = {0};
     sigset_t wanted;
-    int got = 0;
+    int got;
     rk_code code = RK_OK;
 
     sigemptyset(&wanted); /* before any thread is started: all inherit it */
@@ -319,7 +341,7 @@ rk_run_standalone(const rk_run_options *options)
     RK_ERR(make_roles(&s, options->far, &coordinator, &streaming, &err));
     RK_ERR(start_access(&s, options, coordinator, streaming, &err));
     greet(&s);
-    (void)sigwait(&wanted, &got);
+    got = wait_for_signal(&wanted);
     RK_LOG_I("main", "event=stopping signal=%d", got);
 out:
     if (code != RK_OK) {
