@@ -134,14 +134,6 @@ packed_ns(const rk__cluster *lists, const rk__ordered *ordered, double lists_ns,
     return fixed + (lists_ns - fixed) * RK_MIN(wider * part, 1.0) + visited * VISIT_NS;
 }
 
-/* Of a search of all lists. */
-static double
-whole_ns(const rk__cluster *lists)
-{
-    return 6000 + 15.0 * lists->space.dim +
-           1.3 * (double)lists->info.blocks * (8 + 0.09 * (double)lists->space.padded);
-}
-
 double
 rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
                      float *recall)
@@ -165,10 +157,7 @@ rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, ui
         *recall = rk__hnsw_recall_of(&graph->curve, k, rk__hnsw_ef(graph, options, k));
     }
     double lists = rk__hnsw_lists_ns(graph->lists, graph->curve.lists_ns, (double)*recall);
-    if (options->filter && !isfinite(lists)) { /* it was not reached; a walk may not get there */
-        lists = whole_ns(graph->lists);
-    }
-    if (options->ordered && options->ordered->lists.packed) {
+    if (options->ordered && options->ordered->lists.packed && isfinite(lists)) {
         return packed_ns(graph->lists, &options->ordered->lists, lists, share, (double)*recall);
     }
     return (options->filter ? FILTERED * pow(share, -DEARER) : 1) * lists;

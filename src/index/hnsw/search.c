@@ -402,6 +402,11 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         if (!done && lists_ns <= SCAN_COST * scan_ns) {
             return search_lists(index, query, options, recall, heap, err);
         }
+        if (!done && graph->lists && recall >= 0 && !isfinite(lists_ns)) {
+            /* the lists did not reach it when they were measured, but a walk gave up: all of them
+             */
+            return search_lists(index, query, options, 1, heap, err);
+        }
     } else if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
         return search_lists(index, query, options, recall, heap, err);
     }
