@@ -35,25 +35,17 @@ static void
 scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 {
     const rk__cluster *c = s->cluster;
-    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
-    size_t groups = rk__bits_groups(c->space.padded);
-    size_t codes = rk__cluster_codes_bytes(&c->space);
+    const rk__cluster_scan list_scan = rk__cluster_scan_of(s, list->at, list->key);
     uint32_t from = c->first_row[list->at];
     uint32_t end = c->first_row[list->at + 1];
     const uint8_t *block = c->blocks + (size_t)c->first_block[list->at] * c->block_bytes;
-    float margin = rk__cluster_margin(s, list->at, list->key);
 
     for (; from < end; from += RK__BITS_ROWS, block += c->block_bytes) {
-        const float *add = (const float *)(const void *)(block + codes);
         float est[RK__BITS_ROWS];
-        uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
-        uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
-        uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
-                                   s->coded.bits.unit, s->coded.bits.bias, list->key,
-                                   s->threshold + margin, est);
+        uint32_t mask = rk__cluster_scan_block(&list_scan, block, end - from, est);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            rk__cluster_wait(s, est[i] - margin, list->key, from + i);
+            rk__cluster_wait(s, est[i] - list_scan.margin, list->key, from + i);
         }
     }
 }

@@ -152,4 +152,43 @@ float rk__cluster_apart_epsilon(const rk__cluster_search_state *s);
 /* Whether a list that lies |out| so far ends a filtered search. */
 bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out);
 
+/* ---- one block ---- */
+
+/* What a list's blocks are scanned with. */
+typedef struct rk__cluster_scan {
+    const rk__cluster_search_state *s;
+    rk__scan32_fn scan;
+    size_t groups;
+    size_t codes; /* bytes before a block's factors */
+    float key;
+    float margin; /* of its estimates */
+} rk__cluster_scan;
+
+static inline rk__cluster_scan
+rk__cluster_scan_of(const rk__cluster_search_state *s, uint32_t list, float key)
+{
+    const rk__cluster_space *space = &s->cluster->space;
+
+    return (rk__cluster_scan){.s = s,
+                              .scan = rk__kernels_get()->scan32_low,
+                              .groups = rk__bits_groups(space->padded),
+                              .codes = rk__cluster_codes_bytes(space),
+                              .key = key,
+                              .margin = rk__cluster_margin(s, list, key)};
+}
+
+/* Estimates of the first |n| rows of a block, 32 at most; bits of those that may be near enough. */
+static inline uint32_t
+rk__cluster_scan_block(const rk__cluster_scan *b, const uint8_t *block, uint32_t n,
+                       float est[RK__BITS_ROWS])
+{
+    const rk__cluster_search_state *s = b->s;
+    const float *add = (const float *)(const void *)(block + b->codes);
+    uint32_t may = n >= RK__BITS_ROWS ? UINT32_MAX : (UINT32_C(1) << n) - 1;
+
+    return may & b->scan(s->coded.bits.lut, block, b->groups, add, add + RK__BITS_ROWS,
+                         s->coded.bits.unit, s->coded.bits.bias, b->key, s->threshold + b->margin,
+                         est);
+}
+
 #endif
