@@ -188,11 +188,11 @@ def really_full_disk(seed):
         s = Scene(seed, folder=folder)
         s.run(0.5)
         filler = os.path.join(folder, "filler")
-        with open(filler, "wb") as out:
+        # Without a buffer: what a buffer could not write, its close would try again, and fail.
+        with open(filler, "wb", buffering=0) as out:
             try:
                 while True:
                     out.write(b"x" * 65536)
-                    out.flush()
             except OSError:
                 pass
         s.run(2)
