@@ -44,6 +44,9 @@ enum {
 #define RK__CO_TASK_TRIES_MAX 3
 #define RK__CO_TASK_POLL_MS   20
 #define RK__CO_RETRY_MS       1000
+/* What failed because a file is damaged will mostly fail again: between tries it waits twice as
+ * long each time, so many times. */
+#define RK__CO_DAMAGE_SHIFT_MAX 6u
 
 /* A message with the arena it lives in; replaced whole, never changed. */
 typedef struct rk__co_box {
@@ -60,6 +63,7 @@ typedef struct rk__co_segment {
     bool pending; /* result of a compaction that waits for its indexes; not in the meta store yet */
     bool told;    /* dropped, and the delegator keeps no growing copy of it any more */
     int64_t compaction; /* task that reads it, 0: none */
+    int64_t sound_at_ns; /* monotonic: not compacted before, since it could not be read; 0: it can */
 } rk__co_segment;
 
 typedef struct rk__co_task {
@@ -78,7 +82,7 @@ typedef struct rk__co_failure {
     int64_t index_id;
     unsigned tries;
     int64_t retry_at_ns; /* monotonic: not before */
-    char reason[256];
+    char reason[1024];
 } rk__co_failure;
 
 typedef struct rk__co_collection {
@@ -101,7 +105,8 @@ typedef struct rk__co_collection {
     bool load_announced;   /* the delegator keeps growing copies for us */
     bool leaving;          /* letting go began: the view must be announced anew */
     bool loaded;           /* the view serves reads */
-    char load_error[512];  /* empty: none */
+    char load_error[1024]; /* empty: none */
+    unsigned load_tries;   /* that failed because files are damaged, one after the other */
     int64_t retry_at_ns;   /* monotonic: not before; 0: at once */
     int64_t flushed_at_ns; /* monotonic, of the newest flush: small segments are merged once it is
                               quiet */
@@ -181,6 +186,9 @@ RK_MUST_CHECK rk_code rk__co_commit(rk_coordinator *co, const rk_meta_op *ops, s
 /* Reads all of it into memory. */
 RK_MUST_CHECK rk_code rk__co_catalog_read(rk_coordinator *co, rk_err *err);
 rk__co_collection *rk__co_find(rk_coordinator *co, int64_t id); /* caller holds lock */
+/* The one that users see: a collection being dropped is not found. Caller holds lock. */
+RK_MUST_CHECK rk_code rk__co_find_present(rk_coordinator *co, int64_t id, rk__co_collection **out,
+                                          rk_err *err);
 rk__co_collection *rk__co_find_named(rk_coordinator *co, rk_str db,
                                      rk_str name); /* caller holds lock */
 rk__co_segment *rk__co_segment_find(rk__co_collection *c, int64_t id);

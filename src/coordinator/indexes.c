@@ -133,10 +133,8 @@ rk__co_create_index(void *self, const void *request, void *response, rk_ctx *ctx
     RK_RET(rk__co_time_alloc(co, 1, &id, ctx->err));
     rk_mutex_lock(&co->ddl);
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    } else {
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
+    if (code == RK_OK) {
         code = check_new(rk__co_info(c), req, ctx->err);
         if (code == RK_OK) {
             code = add_index(co, c, req, id, ctx);
@@ -181,11 +179,7 @@ rk__co_drop_index(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_UNUSED(response);
     rk_mutex_lock(&co->ddl);
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-        goto out;
-    }
+    RK_ERR(rk__co_find_present(co, req->collection_id, &c, ctx->err));
     next = *rk__co_info(c);
     kept = RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexInfo *, next.indexes.n + 1);
     if (!kept) {
@@ -298,11 +292,7 @@ rk__co_describe_index(void *self, const void *request, void *response, rk_ctx *c
     rk_code code = RK_OK;
 
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-        goto out;
-    }
+    RK_ERR(rk__co_find_present(co, req->collection_id, &c, ctx->err));
     out->indexes.data =
         RK_ARENA_ARRAY(ctx->arena, pb_rk_IndexState *, rk__co_info(c)->indexes.n + 1);
     if (!out->indexes.data) {

@@ -77,10 +77,8 @@ rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_UNUSED(response);
     rk_mutex_lock(&co->ddl);
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    } else {
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
+    if (code == RK_OK) {
         wanted = c->load_wanted;
         code = check_indexes(rk__co_info(c), ctx->err);
     }
@@ -100,6 +98,7 @@ rk__co_load(void *self, const void *request, void *response, rk_ctx *ctx)
     c->load_wanted = true;
     c->retry_at_ns = 0; /* asked for again: try at once, and tell of that try's failure only */
     c->load_error[0] = '\0';
+    c->load_tries = 0;
     rk__co_wake(co);
     rk_mutex_unlock(&co->lock);
     rk__co_bump(co);
@@ -140,10 +139,7 @@ rk__co_release(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_UNUSED(response);
     rk_mutex_lock(&co->ddl);
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    }
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
     rk_mutex_unlock(&co->lock);
     if (code == RK_OK) {
         op.key = rk__co_key(ctx->arena, "load", req->collection_id, 0);
@@ -202,14 +198,12 @@ rk__co_get_load_state(void *self, const void *request, void *response, rk_ctx *c
     rk_coordinator *co = self;
     const pb_rk_CollectionId *req = request;
     pb_rk_LoadState *out = response;
-    const rk__co_collection *c;
-    rk_code code = RK_OK;
+    rk__co_collection *c;
+    rk_code code;
 
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    } else {
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
+    if (code == RK_OK) {
         rk__co_fill_load_state(c, out);
         out->fail_reason = rk_arena_str(ctx->arena, out->fail_reason);
     }
@@ -223,15 +217,18 @@ static void
 note_load_error(rk_coordinator *co, int64_t id, rk_code code, const rk_err *err)
 {
     rk__co_collection *c;
+    unsigned shift;
 
     RK_LOG_W("coordinator", "event=load_failed collection=%lld code=%d error=\"%s\"", (long long)id,
              code, err->text);
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, id);
     if (c) {
+        c->load_tries = code == RK_ECORRUPT ? c->load_tries + 1 : 0;
+        shift = RK_MIN(c->load_tries, RK__CO_DAMAGE_SHIFT_MAX);
         (void)snprintf(c->load_error, sizeof(c->load_error), "%.*s", (int)sizeof(c->load_error) - 1,
                        err->text);
-        c->retry_at_ns = rk__co_now_ns(co) + RK__CO_RETRY_MS * INT64_C(1000000);
+        c->retry_at_ns = rk__co_now_ns(co) + (RK__CO_RETRY_MS * INT64_C(1000000) << shift);
     }
     rk_mutex_unlock(&co->lock);
 }
@@ -485,6 +482,7 @@ clear_load_error(rk_coordinator *co, int64_t id)
     c = rk__co_find(co, id);
     if (c) {
         c->load_error[0] = '\0';
+        c->load_tries = 0;
     }
     rk_mutex_unlock(&co->lock);
 }

@@ -12,6 +12,8 @@
  * failed, every minute: what it lacked (memory, disk) may have come back. */
 #define BUILD_RETRY_NS (INT64_C(200) * 1000000)
 #define BUILD_HEAL_NS  (INT64_C(60) * 1000000000)
+/* A segment that a compaction could not read takes part in none for so long. */
+#define DAMAGED_NS (INT64_C(3600) * 1000000000)
 
 rk_code
 rk__co_segment_replace(rk_coordinator *co, int64_t collection_id, const pb_rk_SegmentInfo *next,
@@ -144,6 +146,38 @@ take_segment(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *
     }
 }
 
+/* How long after the failure the next try begins. A column that is damaged is told at once, and
+ * looked at again after 1, 2, 4 ... 64 minutes: it may have been restored. */
+static int64_t
+build_pause_ns(rk__co_failure *f, bool damaged)
+{
+    if (damaged) {
+        f->tries = RK_MAX(f->tries, RK__CO_TASK_TRIES_MAX);
+        return BUILD_HEAL_NS << RK_MIN(f->tries - RK__CO_TASK_TRIES_MAX, RK__CO_DAMAGE_SHIFT_MAX);
+    }
+    return f->tries < RK__CO_TASK_TRIES_MAX ? BUILD_RETRY_NS * (int64_t)f->tries : BUILD_HEAL_NS;
+}
+
+/* A compaction that failed. When one of its inputs is damaged the rest goes on without that one. */
+static void
+note_failed_merge(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result)
+{
+    rk__co_collection *c;
+    rk__co_segment *s;
+
+    rk_mutex_lock(&co->lock);
+    c = rk__co_find(co, task->collection_id);
+    s = c && result->damaged_segment_id != 0
+            ? rk__co_segment_find(c, result->damaged_segment_id)
+            : NULL;
+    if (s) {
+        s->sound_at_ns = rk__co_now_ns(co) + DAMAGED_NS;
+    } else if (c) {
+        c->merge_at_ns = rk__co_now_ns(co) + MERGE_RETRY_NS;
+    }
+    rk_mutex_unlock(&co->lock);
+}
+
 static void
 note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *result)
 {
@@ -163,9 +197,7 @@ note_failure(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *
     }
     if (f) {
         f->tries++;
-        f->retry_at_ns =
-            rk__co_now_ns(co) +
-            (f->tries < RK__CO_TASK_TRIES_MAX ? BUILD_RETRY_NS * (int64_t)f->tries : BUILD_HEAL_NS);
+        f->retry_at_ns = rk__co_now_ns(co) + build_pause_ns(f, result->fail_code == RK_ECORRUPT);
         (void)snprintf(f->reason, sizeof(f->reason), "%.*s", RK_STR_ARG(result->fail_reason));
     }
     rk_mutex_unlock(&co->lock);
@@ -187,12 +219,7 @@ take_result(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskInfo *r
         take_segment(co, task, result, ctx);
     } else {
         if (result->state == PB_RK_TaskState_TASK_FAILED && result->fail_code != RK_ECANCELLED) {
-            rk_mutex_lock(&co->lock);
-            rk__co_collection *c = rk__co_find(co, task->collection_id);
-            if (c) {
-                c->merge_at_ns = rk__co_now_ns(co) + MERGE_RETRY_NS;
-            }
-            rk_mutex_unlock(&co->lock);
+            note_failed_merge(co, task, result);
         }
         free_inputs(co, task);
     }

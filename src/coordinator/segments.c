@@ -106,13 +106,12 @@ rk__co_save_flush(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_UNUSED(response);
     rk_mutex_lock(&co->ddl);
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    } else if (!(channel = find_channel(c, req->channel))) {
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
+    if (code == RK_OK && !(channel = find_channel(c, req->channel))) {
         code = rk_fail(ctx->err, RK_ECHANNEL_NOT_FOUND, "channel not found[channel=%.*s]",
                        RK_STR_ARG(req->channel));
-    } else {
+    }
+    if (code == RK_OK) {
         repeated =
             ((const pb_rk_ChannelInfo *)channel->message)->checkpoint_lsn >= req->checkpoint_lsn;
     }
@@ -156,10 +155,7 @@ rk__co_flush(void *self, const void *request, void *response, rk_ctx *ctx)
     rk_code code = RK_OK;
 
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    }
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
     rk_mutex_unlock(&co->lock);
     RK_RET(code);
     RK_RET(pb_rk_StreamingNode_Seal(co->options.streaming_node, &id, &sealed, ctx));
@@ -264,10 +260,7 @@ rk__co_get_statistics(void *self, const void *request, void *response, rk_ctx *c
         out->row_count += streaming->growing.data[i]->rows;
     }
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-    }
+    code = rk__co_find_present(co, req->collection_id, &c, ctx->err);
     for (size_t i = 0; code == RK_OK && i < c->segments_len; i++) {
         const pb_rk_SegmentInfo *info = rk__co_seg_info(&c->segments[i]);
         bool counted = !c->segments[i].pending && info->state == PB_RK_SegmentState_SEGMENT_FLUSHED;
@@ -298,11 +291,7 @@ rk__co_list_segments(void *self, const void *request, void *response, rk_ctx *ct
     rk_code code = RK_OK;
 
     rk_mutex_lock(&co->lock);
-    c = rk__co_find(co, req->collection_id);
-    if (!c || c->dropped) {
-        code = rk__co_not_found(NULL, req->collection_id, ctx->err);
-        goto out;
-    }
+    RK_ERR(rk__co_find_present(co, req->collection_id, &c, ctx->err));
     out->segments.data = RK_ARENA_ARRAY(ctx->arena, pb_rk_SegmentInfo *, c->segments_len + 1);
     out->deltas.data = RK_ARENA_ARRAY(ctx->arena, pb_rk_DeltaFile *, c->deltas_len + 1);
     if (!out->segments.data || !out->deltas.data) {

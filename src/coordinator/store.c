@@ -156,6 +156,13 @@ rk__co_find(rk_coordinator *co, int64_t id)
     return NULL;
 }
 
+rk_code
+rk__co_find_present(rk_coordinator *co, int64_t id, rk__co_collection **out, rk_err *err)
+{
+    *out = rk__co_find(co, id);
+    return *out && !(*out)->dropped ? RK_OK : rk__co_not_found(NULL, id, err);
+}
+
 /* Where |name| is among the named, or would be inserted. */
 static size_t
 name_position(const rk_coordinator *co, rk_str name)

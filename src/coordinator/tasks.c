@@ -46,10 +46,18 @@ same_place(const rk__co_segment *a, const rk__co_segment *b)
            rk_str_eq(rk__co_seg_info(a)->channel, rk__co_seg_info(b)->channel);
 }
 
+/* Not one that a compaction found damaged a while ago: others are merged without it, and its files
+ * stay as they are. */
+static bool
+is_readable(const rk_coordinator *co, const rk__co_segment *s)
+{
+    return s->sound_at_ns == 0 || s->sound_at_ns <= rk__co_now_ns(co);
+}
+
 static bool
 is_small(const rk_coordinator *co, const rk__co_segment *s)
 {
-    return is_live(s) && s->compaction == 0 &&
+    return is_live(s) && s->compaction == 0 && is_readable(co, s) &&
            rk__co_seg_info(s)->size_bytes < segment_bytes_max(co) / 2;
 }
 
@@ -472,7 +480,7 @@ find_rewrite(const rk_coordinator *co, const rk__co_collection *c,
     for (size_t i = 0; i < c->segments_len; i++) {
         const rk__co_segment *s = &c->segments[i];
         const pb_rk_SegmentInfo *info = rk__co_seg_info(s);
-        if (!is_live(s) || s->compaction != 0) {
+        if (!is_live(s) || s->compaction != 0 || !is_readable(co, s)) {
             continue;
         }
         if ((double)deleted_in(held, s->id) > ratio * (double)info->rows &&

@@ -325,6 +325,20 @@ rk_pk_cmp(rk_pk a, rk_pk b)
 }
 
 uint64_t
+rk_pk_order_key(rk_pk pk)
+{
+    uint64_t key = 0;
+
+    if (!pk.is_text) {
+        return (uint64_t)pk.number ^ (UINT64_C(1) << 63);
+    }
+    for (size_t i = 0; i < 8; i++) {
+        key = key << 8 | (i < pk.text.len ? (uint8_t)pk.text.data[i] : 0);
+    }
+    return key;
+}
+
+uint64_t
 rk_pk_hash(rk_pk pk)
 {
     return pk.is_text ? rk_hash64(pk.text.data, pk.text.len) : rk_hash_u64((uint64_t)pk.number);

@@ -59,6 +59,9 @@ typedef struct rk_pk {
     rk_str text;
 } rk_pk;
 int rk_pk_cmp(rk_pk a, rk_pk b);
+/* What orders keys cheaply: the number, or the first eight bytes of a text. Where two keys of one
+ * kind differ in it they are in its order; where not, rk_pk_cmp() decides. */
+uint64_t rk_pk_order_key(rk_pk pk);
 uint64_t rk_pk_hash(rk_pk pk); /* decides the shard; on disk, never changes */
 uint32_t rk_pk_shard(rk_pk pk, uint32_t shards);
 size_t rk_ids_len(const pb_schema_IDs *ids);

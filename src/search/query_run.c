@@ -114,7 +114,7 @@ rk_query_plan_is_unbounded(const rk_query_plan *plan)
 /* ---- cursors ---- */
 
 typedef struct ordered_row {
-    uint64_t key; /* order_key() */
+    uint64_t key; /* rk_pk_order_key() */
     uint32_t row;
 } ordered_row;
 
@@ -218,21 +218,6 @@ sort_ordered(cursor *c, size_t n, rk_arena *arena)
     return RK_OK;
 }
 
-/* What orders keys cheaply: the number, or the first eight bytes of a text. */
-static uint64_t
-order_key(rk_pk pk)
-{
-    uint64_t key = 0;
-
-    if (!pk.is_text) {
-        return (uint64_t)pk.number ^ (UINT64_C(1) << 63);
-    }
-    for (size_t i = 0; i < 8; i++) {
-        key = key << 8 | (i < pk.text.len ? (uint8_t)pk.text.data[i] : 0);
-    }
-    return key;
-}
-
 /* Orders the first |want| of the passing rows of a growing segment. */
 static rk_code
 order_rows(cursor *c, size_t want, rk_arena *arena)
@@ -247,7 +232,7 @@ order_rows(cursor *c, size_t want, rk_arena *arena)
     for (size_t row = next_passing(t, 0); row < t->rows && n < t->passing;
          row = next_passing(t, row + 1)) {
         c->pk = rk_segment_pk(t->seg, row);
-        c->order[n++] = (ordered_row){order_key(c->pk), (uint32_t)row};
+        c->order[n++] = (ordered_row){rk_pk_order_key(c->pk), (uint32_t)row};
     }
     c->order_len = RK_MIN(n, want);
     c->partial = c->order_len < n;

@@ -45,20 +45,6 @@ check_cancel(const write_job *job, rk_err *err)
 
 /* ---- rows ---- */
 
-static uint64_t
-order_key(rk_pk pk)
-{
-    uint64_t key = 0;
-
-    if (!pk.is_text) {
-        return (uint64_t)pk.number ^ (UINT64_C(1) << 63);
-    }
-    for (size_t i = 0; i < 8; i++) {
-        key = key << 8 | (i < pk.text.len ? (uint8_t)pk.text.data[i] : 0);
-    }
-    return key;
-}
-
 static bool
 row_before(const write_job *job, const source_row *a, const source_row *b)
 {
@@ -112,7 +98,7 @@ collect_input(write_job *job, size_t input, const rk_bitset *live, rk_err *err)
     for (size_t row = rk_bitset_next(live, 0); row < live->nbits;
          row = rk_bitset_next(live, row + 1)) {
         job->rows[job->rows_len++] =
-            (source_row){order_key(rk_segment_pk(seg, row)), (uint32_t)input, (uint32_t)row};
+            (source_row){rk_pk_order_key(rk_segment_pk(seg, row)), (uint32_t)input, (uint32_t)row};
         if (job->rows_len % POLL_ROWS == 0) {
             RK_RET(check_cancel(job, err));
         }

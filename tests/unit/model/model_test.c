@@ -613,6 +613,8 @@ test_keys(void **state)
     RK_UNUSED(state);
     assert_true(rk_pk_cmp(one, two) < 0 && rk_pk_cmp(two, one) > 0 && rk_pk_cmp(one, one) == 0);
     assert_true(rk_pk_cmp(a, ab) < 0 && rk_pk_cmp(one, a) < 0 && rk_pk_cmp(a, a) == 0);
+    assert_true(rk_pk_order_key(a) < rk_pk_order_key(ab));
+    assert_true(rk_pk_order_key((rk_pk){.number = -1}) < rk_pk_order_key(one));
     /* on disk: these numbers must never change */
     assert_int_equal(rk_pk_hash(one), UINT64_C(0x5692161d100b05e5));
     assert_int_equal(rk_pk_shard(one, 1), 0);
