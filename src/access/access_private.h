@@ -220,6 +220,9 @@ typedef struct rk__consistency {
 } rk__consistency;
 RK_MUST_CHECK rk_code rk__read_scope(rk__req *req, const rk__entry *entry,
                                      const rk__consistency *want, pb_rk_ReadScope *scope);
+/* What the streaming node's refusal |code| of a read becomes: |what| goes before it, or why loading
+ * does not end goes after it. Returns |code|. */
+rk_code rk__read_refused(rk__req *req, const rk__entry *entry, rk_code code, const char *what);
 RK_MUST_CHECK rk_code rk__timestamp(rk__req *req, uint64_t *out); /* a fresh hybrid timestamp */
 int64_t rk__wall_ms(const rk__req *req);
 

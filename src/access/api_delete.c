@@ -103,8 +103,8 @@ delete_found(rk__req *req, const rk__entry *entry, const pb_milvus_DeleteRequest
             req, entry, &(rk__consistency){.level = PB_COMMON_ConsistencyLevel_Strong}, &scope));
         rk_code code =
             pb_rk_StreamingNode_Query(req->access->streaming, &request, &reply, &req->ctx);
-        if (code == RK_ECOLLECTION_NOT_LOADED) {
-            return rk_err_wrap(req->ctx.err, "failed to query");
+        if (code == RK_ECOLLECTION_NOT_LOADED || code == RK_ECOLLECTION_NOT_FULLY_LOADED) {
+            return rk__read_refused(req, entry, code, "failed to query");
         }
         if (code != RK_OK) {
             return *deleted > 0

@@ -182,10 +182,9 @@ read_stored(rk__req *req, const rk__entry *entry, pb_schema_IDs *ids, pb_rk_Quer
     RK_RET(rk__read_scope(req, entry,
                           &(rk__consistency){.level = PB_COMMON_ConsistencyLevel_Strong}, &scope));
     code = pb_rk_StreamingNode_Query(req->access->streaming, &request, reply, &req->ctx);
-    if (code == RK_ECOLLECTION_NOT_LOADED) {
-        return rk_err_wrap(req->ctx.err, "failed to query");
+    if (code != RK_OK) {
+        return rk__read_refused(req, entry, code, "failed to query");
     }
-    RK_RET(code);
     size_t found = (*reply)->keys ? rk_ids_len((*reply)->keys) : 0;
     stored_row *sorted = RK_ARENA_ARRAY(arena, stored_row, found + 1);
     if (!sorted) {

@@ -185,10 +185,9 @@ query_once(rk__req *req, const rk__entry *entry, const pb_milvus_QueryRequest *i
         request.output_field_ids = rk__outputs_ids(&outputs, arena);
     }
     rk_code code = pb_rk_StreamingNode_Query(req->access->streaming, &request, &reply, &req->ctx);
-    if (code == RK_ECOLLECTION_NOT_LOADED) {
-        return rk_err_wrap(err, "failed to query");
+    if (code != RK_OK) {
+        return rk__read_refused(req, entry, code, "failed to query");
     }
-    RK_RET(code);
     out->collection_name = entry->name;
     out->primary_field_name = rk_schema_primary(entry->schema)->name;
     if (p.iterator &&

@@ -340,10 +340,9 @@ search_once(rk__req *req, const rk__entry *entry, const pb_milvus_SearchRequest 
     request.output_field_ids = rk__outputs_ids(&outputs, arena);
     request.query_type = (int32_t)field->type;
     rk_code code = pb_rk_StreamingNode_Search(req->access->streaming, &request, &reply, &req->ctx);
-    if (code == RK_ECOLLECTION_NOT_LOADED) {
-        return rk_err_wrap(err, "failed to search");
+    if (code != RK_OK) {
+        return rk__read_refused(req, entry, code, "failed to search");
     }
-    RK_RET(code);
     RK_RET(put_results(req, entry, &p, metric, &outputs, reply, out));
     if (p.iterator &&
         in->guarantee_timestamp < 4) { /* a code, not a time: the first page tells what to pin */

@@ -83,6 +83,28 @@ rk__read_scope(rk__req *req, const rk__entry *entry, const rk__consistency *want
     return check_lag(req, ts);
 }
 
+rk_code
+rk__read_refused(rk__req *req, const rk__entry *entry, rk_code code, const char *what)
+{
+    pb_rk_CollectionId id = {.collection_id = entry->info->id};
+    pb_rk_LoadState *state = NULL;
+    rk_err unused = {0};
+    rk_ctx ctx = req->ctx;
+
+    if (code == RK_ECOLLECTION_NOT_LOADED) {
+        return rk_err_wrap(req->ctx.err, "%s", what);
+    }
+    ctx.err = &unused;
+    if (code == RK_ECOLLECTION_NOT_FULLY_LOADED &&
+        pb_rk_Coordinator_GetLoadState(req->access->coordinator, &id, &state, &ctx) == RK_OK &&
+        state->fail_reason.len > 0) {
+        return rk_fail(req->ctx.err, code,
+                       "collection not fully loaded[collection=%.*s]: loading fails: %.*s",
+                       RK_STR_ARG(entry->name), RK_STR_ARG(state->fail_reason));
+    }
+    return code;
+}
+
 /* ---- filters ---- */
 
 rk_code

@@ -121,6 +121,8 @@
     X(QN_KEPT_FILTERS, "redkite_kept_filter_lookups", COUNTER, "state",                            \
       "filters looked up among the kept ones: hit, miss")                                          \
     X(QN_KEPT_FILTER_BYTES, "redkite_kept_filter_bytes", GAUGE, "", "memory of kept filters")      \
+    X(DAMAGED_FILES, "redkite_damaged_files_total", COUNTER, "kind",                               \
+      "files found damaged as they were opened or read: column, index")                            \
     X(QN_LOADED_SIZE, "milvus_querynode_loaded_size_bytes", GAUGE, "node_id", "bytes loaded")      \
     X(DN_FLUSH_COUNT, "milvus_datanode_flush_req_count", COUNTER, "node_id,status", "flushes")     \
     X(DN_FLUSHED_SIZE, "milvus_datanode_flushed_data_size", COUNTER, "node_id,msg_type",           \

@@ -167,9 +167,8 @@ note_failed_merge(rk_coordinator *co, const rk__co_task *task, const pb_rk_TaskI
 
     rk_mutex_lock(&co->lock);
     c = rk__co_find(co, task->collection_id);
-    s = c && result->damaged_segment_id != 0
-            ? rk__co_segment_find(c, result->damaged_segment_id)
-            : NULL;
+    s = c && result->damaged_segment_id != 0 ? rk__co_segment_find(c, result->damaged_segment_id)
+                                             : NULL;
     if (s) {
         s->sound_at_ns = rk__co_now_ns(co) + DAMAGED_NS;
     } else if (c) {

@@ -5,8 +5,10 @@
  *
  * Opening reads headers and footers, and checks the key and timestamp columns whole, since those
  * are read by functions that cannot fail. Every other column is checked when it is first asked for;
- * two threads may both do it, which is harmless. A field that was added to the collection after the
- * segment was written has no file: its rows are the default value, or null.
+ * two threads may both do it, which is harmless. One that is found damaged or missing, at opening
+ * or then, is refused from there on (damage.c); the rest of the segment serves. A field that was
+ * added to the collection after the segment was written has no file: its rows are the default
+ * value, or null.
  */
 #include "segment/segment_private.h"
 
@@ -115,6 +117,22 @@ open_times(rk__sealed *s, const pb_rk_SegmentInfo *info, const rk_segment_env *e
     return RK_OK;
 }
 
+/* A column that is damaged or not there stays closed; without its keys a segment is nothing. */
+static rk_code
+open_one(rk_segment *seg, size_t f, const pb_rk_SegmentInfo *info, const rk_segment_env *env,
+         rk_arena *scratch, rk_err *err)
+{
+    const rk_field *field = &seg->schema->fields[f];
+    rk_err found = {0};
+    rk_code code = open_column(&seg->sealed->columns[f], field, info, env, scratch, &found);
+
+    if ((code == RK_ECORRUPT || code == RK_EKEY_NOT_FOUND) && find_file(info, field->id)) {
+        code = rk__damage_note(seg, f, &found, err);
+        return f == seg->schema->primary ? code : RK_OK;
+    }
+    return code == RK_OK ? RK_OK : rk_fail(err, code, "%s", found.text);
+}
+
 static rk_code
 open_columns(rk_segment *seg, const pb_rk_SegmentInfo *info, const rk_segment_env *env,
              rk_arena *scratch, rk_err *err)
@@ -122,16 +140,25 @@ open_columns(rk_segment *seg, const pb_rk_SegmentInfo *info, const rk_segment_en
     rk__sealed *s = seg->sealed;
     rk_column unused;
 
-    for (size_t f = 0; f < seg->schema->fields_len; f++) {
-        RK_RET(open_column(&s->columns[f], &seg->schema->fields[f], info, env, scratch, err));
+    /* first: of a segment that was dropped meanwhile it is this file that went first */
+    rk_code code = open_times(s, info, env, scratch, err);
+    if (code == RK_ECORRUPT) {
+        return rk__damage_say(seg, "timestamps", err);
     }
-    RK_RET(open_times(s, info, env, scratch, err));
+    RK_RET(code);
+    RK_RET(open_one(seg, seg->schema->primary, info, env, scratch, err));
+    for (size_t f = 0; f < seg->schema->fields_len; f++) {
+        if (f != seg->schema->primary) {
+            RK_RET(open_one(seg, f, info, env, scratch, err));
+        }
+    }
     RK_RET(rk__sealed_column_get(seg, seg->schema->primary, &unused, err));
     for (size_t i = 1; i < s->rows;
          i++) { /* look-ups rest on the order; a file in disorder must not lose deletes */
         if (rk_pk_cmp(rk__column_pk(&unused, i - 1), rk__column_pk(&unused, i)) > 0) {
-            return wrong_file(s->columns[seg->schema->primary].file.name, "keys are not in order",
-                              err);
+            RK_UNUSED(wrong_file(s->columns[seg->schema->primary].file.name,
+                                 "keys are not in order", err));
+            return rk__damage_say(seg, "keys", err);
         }
     }
     return RK_OK;
@@ -207,6 +234,7 @@ rk__sealed_free(rk__sealed *s, rk_schema *schema)
     }
     for (size_t f = 0; s->columns && f < schema->fields_len; f++) {
         rk__file_close(&s->columns[f].file, s->objects);
+        rk_free(atomic_load_explicit(&s->columns[f].damaged, memory_order_relaxed));
         rk_column_builder_free(s->columns[f].made);
     }
     rk__file_close(&s->times_file, s->objects);
@@ -222,7 +250,14 @@ rk__sealed_column_get(const rk_segment *seg, size_t field, rk_column *out, rk_er
     rk__sealed_column *c = &seg->sealed->columns[field];
 
     if (!atomic_load_explicit(&c->checked, memory_order_acquire)) {
-        RK_RET(rk__file_check(&c->file, err));
+        const char *damaged = atomic_load_explicit(&c->damaged, memory_order_acquire);
+        rk_err found = {0};
+        if (damaged) {
+            return rk_fail(err, RK_ECORRUPT, "%s", damaged);
+        }
+        if (rk__file_check(&c->file, &found) != RK_OK) {
+            return rk__damage_note(seg, field, &found, err);
+        }
         atomic_store_explicit(&c->checked, true, memory_order_release);
     }
     *out = c->column;

@@ -334,8 +334,18 @@ rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file, const rk_segm
     rk_segment_index *index;
     size_t position;
 
+    rk_column column;
+    rk_code code;
+
     RK_RET(field_position(seg, file->field_id, &position, err));
-    RK_RET(rk__sealed_index_open(seg, file, env, &index, err));
+    code = rk__sealed_index_open(seg, file, env, &index, err);
+    if (code == RK_ECORRUPT && rk__sealed_column_get(seg, position, &column, NULL) == RK_ECORRUPT) {
+        RK_LOG_E("segment", "event=index_left_out segment=%lld object=%.*s error=\"%s\"",
+                 (long long)seg->ids.id, RK_STR_ARG(file->object), err ? err->text : "");
+        rk_err_clear(err);
+        return RK_OK;
+    }
+    RK_RET(code);
     rk_segment_index_unref(exchange(seg, position, index));
     return RK_OK;
 }

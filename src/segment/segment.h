@@ -71,8 +71,9 @@ RK_MUST_CHECK rk_code rk_segment_write(pb_rk_SegmentInfo *info, const rk_segment
                                        uint64_t fold_ts, const rk_segment_env *env,
                                        const _Atomic(bool) *cancel, rk_arena *arena, rk_err *err);
 /* Opens the files of |info| (maps them), with the indexes it lists. A damaged index file is
- * reported in |*index_damaged| and left out; a damaged column is an error that names object and
- * offset. */
+ * reported in |*index_damaged| and left out. A damaged column of keys or timestamps is an error
+ * that names object and offset; any other column opens all the same, and whoever reads it gets that
+ * error. */
 RK_MUST_CHECK rk_code rk_segment_open(rk_segment **out, const pb_rk_SegmentInfo *info,
                                       rk_schema *schema, const rk_segment_env *env,
                                       bool *index_damaged, rk_err *err);
@@ -90,7 +91,9 @@ RK_MUST_CHECK rk_code rk_segment_merge_index(const rk_segment *seg, rk_segment *
                                              const _Atomic(bool) *cancel,
                                              _Atomic(uint64_t) *rows_done, uint64_t *size_bytes,
                                              rk_err *err);
-/* Opens |file| and publishes it for searches that start later. */
+/* Opens |file| and publishes it for searches that start later. Where the column is damaged, an
+ * index that scores on it is left out, and so is a damaged one, with RK_OK: neither can be built
+ * again, and reads of the column say why there is none. */
 RK_MUST_CHECK rk_code rk_segment_set_index(rk_segment *seg, const pb_rk_IndexFile *file,
                                            const rk_segment_env *env, rk_err *err);
 bool rk_segment_has_index(const rk_segment *seg, int64_t field_id);
@@ -155,13 +158,17 @@ uint64_t rk_segment_index_uid(const rk_segment_index *held);
  * Index files found damaged after they were opened: by a search that read a bad page, which marks
  * the index it holds, or by rk_segment_verify_indexes(), which reads through what was too large to
  * be checked at open and polls |cancel|. A marked index serves until rk_segment_drop_damaged()
- * takes it out and names its object (in |arena|). Any thread.
+ * takes it out and names its object (in |arena|); not where the column is damaged too, since then
+ * it could not be built again. Any thread.
  */
 void rk_segment_mark_damaged(rk_segment *seg, rk_segment_index *held);
 bool rk_segment_has_damage(const rk_segment *seg);
 bool rk_segment_is_verified(const rk_segment *seg);
 void rk_segment_verify_indexes(rk_segment *seg, const _Atomic(bool) *cancel);
 RK_MUST_CHECK rk_code rk_segment_drop_damaged(rk_segment *seg, pb_strs *objects, rk_arena *arena);
+
+/* Whether a column was found damaged so far: what reads it is refused, the rest serves. */
+bool rk_segment_has_damaged_column(const rk_segment *seg);
 
 /* ---- delete files (deltas) ---- */
 RK_MUST_CHECK rk_code rk_delta_write(pb_rk_DeltaFile *out, const char *object,

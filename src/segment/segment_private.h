@@ -101,6 +101,8 @@ typedef struct rk__sealed_column {
     rk_column_builder *made; /* then: its default or null rows */
     rk_column column;
     _Atomic(bool) checked; /* release after the checksums were found good */
+    _Atomic(char *)
+        damaged; /* owned: what is wrong with it, the whole sentence; set once, release */
 } rk__sealed_column;
 
 struct rk_segment_index {
@@ -184,6 +186,14 @@ void rk__sealed_free(rk__sealed *s, rk_schema *schema);
 rk_code rk__sealed_column_get(const rk_segment *seg, size_t field, rk_column *out, rk_err *err);
 rk_pk rk__column_pk(const rk_column *column, size_t row);
 size_t rk__sealed_find(const rk_segment *seg, rk_pk pk, size_t rows, uint32_t *out, size_t max);
+
+/* damage.c */
+/* Completes |err|, RK_ECORRUPT or RK_EKEY_NOT_FOUND for |what| of |seg|: whose file it is and what
+ * helps. RK_ECORRUPT. */
+rk_code rk__damage_say(const rk_segment *seg, const char *what, rk_err *err);
+/* The same for the column at |field|, remembered: every later read of it is refused with the same
+ * sentence. Logged and counted the first time. */
+rk_code rk__damage_note(const rk_segment *seg, size_t field, const rk_err *found, rk_err *err);
 
 /* row_map.c */
 /* Where the rows of |from| are in |to|, which was written from it: rows of one key, one time and

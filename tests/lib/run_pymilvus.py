@@ -18,6 +18,7 @@ import scenario_minhash  # noqa: F401
 import scenario_kinds  # noqa: F401
 import scenario_deep  # noqa: F401
 import scenario_kept  # noqa: F401
+import scenario_damage  # noqa: F401
 
 if __name__ == "__main__":
     runner.run(sys.argv[1])

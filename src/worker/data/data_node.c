@@ -27,6 +27,7 @@ typedef struct task {
     pb_rk_TaskInfo info;       /* guarded by tasks */
     pb_rk_IndexFile *built;    /* the worker's own until it ends, then part of info */
     pb_rk_SegmentInfo *merged; /* the same */
+    int64_t damaged;           /* the same: input that cannot be read, 0: none */
     _Atomic(uint64_t) rows_done;
     _Atomic(bool) cancel;
     bool forgotten; /* freed when it ends */
@@ -222,14 +223,22 @@ compact(task *t, rk_err *err)
         pb_rk_SegmentInfo bare = *work->inputs.data[i];
         bool damaged = false;
         bare.indexes.n = 0;
-        RK_ERR(rk_segment_open(&segs[n], &bare, schema, &env, &damaged, err));
+        code = rk_segment_open(&segs[n], &bare, schema, &env, &damaged, err);
+        t->damaged = code == RK_ECORRUPT ? bare.id : 0;
+        RK_ERR(code);
         n++;
     }
     for (size_t i = 0; i < work->deltas.n; i++) { /* given in rising order of time */
         RK_ERR(apply_delta(t, work->deltas.data[i], segs, n, err));
     }
     RK_ERR(RK_FAULT("compact.before_write"));
-    RK_ERR(rk_segment_write(info, &ids, segs, n, work->fold_ts, &env, &t->cancel, t->arena, err));
+    code = rk_segment_write(info, &ids, segs, n, work->fold_ts, &env, &t->cancel, t->arena, err);
+    for (size_t i = 0; code == RK_ECORRUPT && i < n; i++) {
+        if (rk_segment_has_damaged_column(segs[i])) {
+            t->damaged = work->inputs.data[i]->id;
+        }
+    }
+    RK_ERR(code);
     code = RK_FAULT("compact.after_write");
     if (code != RK_OK) {
         for (size_t i = 0; i < info->columns.n; i++) {
@@ -288,6 +297,7 @@ run_task(void *arg)
     t->info.fail_code = code;
     t->info.index = code == RK_OK ? t->built : NULL;
     t->info.segment = code == RK_OK ? t->merged : NULL;
+    t->info.damaged_segment_id = t->damaged;
     if (code != RK_OK) {
         t->info.fail_reason = rk_arena_str(
             t->arena, rk_str_from(err.text[0] ? err.text : rk_code_get_info(code)->text));

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "worker/query/query_private.h"
 
 #define CACHE_SHARE 16u /* of the memory limit at most, for kept filters */
@@ -175,8 +176,10 @@ sync_indexes(rk_query_node *node, rk_segment *seg, const pb_rk_SegmentInfo *info
         }
         code = rk_segment_set_index(seg, file, &env, ctx->err);
         if (code == RK_ECORRUPT || code == RK_EKEY_NOT_FOUND) {
-            RK_LOG_E("query", "event=index_damaged segment=%lld object=%.*s", (long long)info->id,
-                     RK_STR_ARG(file->object));
+            RK_LOG_E("query", "event=index_damaged segment=%lld object=%.*s error=\"%s\"",
+                     (long long)info->id, RK_STR_ARG(file->object), ctx->err->text);
+            rk_metric_add(RK_METRIC_DAMAGED_FILES, 1, "index");
+            rk_err_clear(ctx->err);
             RK_RET(report_damaged(response, file, ctx));
             continue;
         }

@@ -210,7 +210,179 @@ test_damage(void **state)
     info.columns.data[3]->object = info.columns.data[4]->object; /* the file of another field */
     assert_int_equal(use_all(fx, &info, &err), RK_ECORRUPT);
     info.columns.data[3]->object = RK_STR("c1/s7/nothing");
+    assert_int_equal(use_all(fx, &info, &err), RK_ECORRUPT);
+    assert_non_null(strstr(err.text, "c1/s7/nothing"));
+    info.columns.data[0]->object = RK_STR("c1/s7/nothing"); /* timestamps: it is not there at all */
     assert_int_equal(use_all(fx, &info, &err), RK_EKEY_NOT_FOUND);
+}
+
+/* A damaged column is refused with a sentence that says whose it is and what helps; the others of
+ * the segment serve. |at| < 0: the object is removed. */
+static void
+one_column_damaged(fixture *fx, const pb_rk_SegmentInfo *info, size_t field, long at)
+{
+    const pb_rk_FieldFile *file = info->columns.data[field + 1]; /* behind the timestamps */
+    rk_segment *seg;
+    rk_column c;
+    bool damaged;
+    rk_err err = {0};
+    char path[300];
+    char expected[400];
+
+    (void)snprintf(path, sizeof(path), "%s", path_of(fx, file->object));
+    assert_int_equal(file->field_id, fx->schema->fields[field].id);
+    if (at >= 0) {
+        flip(path, at);
+    } else {
+        char away[310];
+        (void)snprintf(away, sizeof(away), "%s.away", path);
+        assert_int_equal(rename(path, away), 0);
+    }
+    assert_int_equal(rk_segment_open(&seg, info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    for (size_t f = 0; f < ST_FIELDS; f++) {
+        rk_code code = rk_segment_column(seg, 0, f, 700, &c, &err);
+        assert_int_equal(code, f == field ? RK_ECORRUPT : RK_OK);
+    }
+    assert_true(rk_segment_has_damaged_column(seg));
+    (void)snprintf(expected, sizeof(expected),
+                   "collection %.*s (1), segment 7, field %.*s: object %.*s",
+                   RK_STR_ARG(fx->schema->name), RK_STR_ARG(fx->schema->fields[field].name),
+                   RK_STR_ARG(file->object));
+    if (strncmp(err.text, expected, at >= 0 ? strlen(expected) : strlen(expected) - 30) != 0 ||
+        !strstr(err.text, "restore the file from a backup") ||
+        !strstr(err.text, "drop the collection and insert its rows again: data integrity check")) {
+        fail_msg("\"%s\", expected \"%s\"", err.text, expected);
+    }
+    if (at >= 0) {
+        char text[RK_ERR_TEXT_MAX];
+        memcpy(text, err.text, sizeof(text));
+        flip(path, at); /* as long as the segment is open it is remembered, and not read again */
+        assert_int_equal(rk_segment_column(seg, 0, field, 700, &c, &err), RK_ECORRUPT);
+        assert_string_equal(text, err.text);
+    } else {
+        char away[310];
+        (void)snprintf(away, sizeof(away), "%s.away", path);
+        assert_int_equal(rename(away, path), 0);
+    }
+    rk_segment_unref(seg);
+    assert_int_equal(use_all(fx, info, &err), RK_OK);
+}
+
+static void
+test_one_column_damaged(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+
+    for (size_t f = 1; f < ST_FIELDS; f++) {
+        long size = (long)info.columns.data[f + 1]->size_bytes;
+        one_column_damaged(fx, &info, f, 100);      /* a page of the data */
+        one_column_damaged(fx, &info, f, 3);        /* the header: found at open */
+        one_column_damaged(fx, &info, f, size - 3); /* the tail */
+        one_column_damaged(fx, &info, f, -1);
+    }
+}
+
+/* An index over a damaged column stays in the catalogue: it is not damaged itself. One that scores
+ * on the column is left out, one that holds the vectors serves, and is kept even if it has a bad
+ * page. */
+static void
+index_over_damage(fixture *fx, const char *kind, bool serves)
+{
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    rk_param pairs[] = {{RK_STR("index_type"), rk_str_from(kind)},
+                        {RK_STR("metric_type"), RK_STR("L2")}};
+    pb_rk_IndexFile file = {
+        .index_id = 1, .field_id = 100 + ST_VECTOR, .object = RK_STR("c1/s7/i1")};
+    pb_rk_IndexFile *listed[] = {&file};
+    const rk_index *index;
+    rk_segment *seg;
+    rk_segment_index *held;
+    rk_column c;
+    pb_strs objects;
+    bool damaged;
+    rk_err err = {0};
+
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_int_equal(rk_segment_build_index(seg, file.field_id, (rk_params){pairs, 2}, "c1/s7/i1",
+                                            &fx->store.env, NULL, NULL, &file.size_bytes, &err),
+                     RK_OK);
+    rk_segment_unref(seg);
+    info.indexes.data = listed;
+    info.indexes.n = 1;
+    flip(path_of(fx, info.columns.data[ST_VECTOR + 1]->object), 200);
+    for (int round = 0; round < 2; round++) { /* the second: the index file has a bad byte, too */
+        assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                         RK_OK);
+        assert_false(damaged);
+        held = rk_segment_index_ref(seg, file.field_id, &index);
+        assert_int_equal(held != NULL, serves && round == 0);
+        if (held) {
+            rk_hit hit;
+            uint32_t n = 0;
+            rk_search_options options = {.k = 1, .arena = fx->arena};
+            float query[ST_DIM];
+            st_vector((st_row){5, 1}, false, query);
+            assert_int_equal(rk_index_search(index, query, sizeof(query), &options, &hit, &n, &err),
+                             RK_OK);
+            assert_int_equal(hit.row, 5);
+            rk_segment_mark_damaged(seg, held);
+            assert_int_equal(rk_segment_drop_damaged(seg, &objects, fx->arena), RK_OK);
+            assert_int_equal(objects.n, 0);
+            assert_true(rk_segment_has_index(seg, file.field_id));
+        }
+        rk_segment_index_unref(held);
+        assert_int_equal(rk_segment_column(seg, 0, ST_VECTOR, 700, &c, &err), RK_ECORRUPT);
+        assert_int_equal(rk_segment_build_index(seg, file.field_id, (rk_params){pairs, 2},
+                                                "c1/s7/i2", &fx->store.env, NULL, NULL,
+                                                &file.size_bytes, &err),
+                         RK_ECORRUPT);
+        assert_non_null(strstr(err.text, "restore the file"));
+        rk_err_clear(&err);
+        rk_segment_unref(seg);
+        if (round == 0) {
+            flip(path_of(fx, file.object), 3);
+        }
+    }
+}
+
+static void
+test_index_over_damage_mapped(void **state)
+{
+    index_over_damage(*state, "HNSW", false);
+}
+
+static void
+test_index_over_damage_paged(void **state)
+{
+    index_over_damage(*state, "DISKANN", true);
+}
+
+/* A compaction meets it, writes nothing and leaves every file where it is. */
+static void
+test_damaged_input(void **state)
+{
+    fixture *fx = *state;
+    pb_rk_SegmentInfo info = write_one(fx, 7);
+    pb_rk_SegmentInfo merged;
+    rk_segment *seg;
+    size_t objects = st_store_count(&fx->store);
+    bool damaged;
+    rk_err err = {0};
+
+    flip(path_of(fx, info.columns.data[ST_TEXT + 1]->object), 100);
+    assert_int_equal(rk_segment_open(&seg, &info, fx->schema, &fx->store.env, &damaged, &err),
+                     RK_OK);
+    assert_false(rk_segment_has_damaged_column(seg));
+    assert_int_equal(rk_segment_write(&merged, &(rk_segment_ids){8, 1, 2}, &seg, 1, 60,
+                                      &fx->store.env, NULL, fx->arena, &err),
+                     RK_ECORRUPT);
+    assert_true(rk_segment_has_damaged_column(seg));
+    assert_non_null(strstr(err.text, "segment 7"));
+    assert_int_equal(st_store_count(&fx->store), objects);
+    rk_segment_unref(seg);
 }
 
 /* A field added later has no file: nulls when nullable, else the segment is not usable. */
@@ -723,6 +895,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_write_and_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_to_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_one_column_damaged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_over_damage_mapped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_index_over_damage_paged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_damaged_input, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_missing_column, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failed_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fault_points, set_up, tear_down),
