@@ -16,6 +16,7 @@
 
 #include "base/config_private.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 
 enum {
     R = RK__CONFIG_RELOAD,
@@ -89,6 +90,39 @@ rk_config_find(rk_str key)
         }
     }
     return RK_CFG_COUNT;
+}
+
+/* What comes after the last dot of |key|. */
+static rk_str
+last_part(rk_str key)
+{
+    size_t at = key.len;
+
+    while (at > 0 && key.data[at - 1] != '.') {
+        at--;
+    }
+    return (rk_str){key.data + at, key.len - at};
+}
+
+const char *
+rk_config_nearest(rk_str key)
+{
+    rk_nearest whole = rk_nearest_to(key);
+    rk_nearest part = rk_nearest_to(last_part(key));
+    rk_config_key of_part = RK_CFG_COUNT;
+
+    for (int i = 0; i < (int)RK_CFG_COUNT; i++) {
+        rk_str name = rk_str_from(rk__config_rows[i].key);
+        size_t distance = part.distance;
+        rk_nearest_offer(&whole, name);
+        rk_nearest_offer(&part, last_part(name));
+        of_part = part.distance < distance ? (rk_config_key)i : of_part;
+    }
+    /* a name without its area, or in the wrong one, must be the same, not only near */
+    if (part.distance == 0 && part.asked.len > 3 && whole.distance > 1) {
+        return rk__config_rows[of_part].key;
+    }
+    return whole.best.len > 0 ? whole.best.data : NULL; /* a whole key: it ends with a zero */
 }
 
 const char *
@@ -406,8 +440,10 @@ rk_config_set(rk_config *config, rk_str key, rk_str value, const char *source, r
     rk_config_key found = rk_config_find(key);
 
     if (found == RK_CFG_COUNT) {
-        return rk_fail(err, RK_EKEY_NOT_FOUND, "%s: there is no setting %.*s", source,
-                       RK_STR_ARG(key));
+        const char *near = rk_config_nearest(key);
+        return rk_fail(err, RK_EKEY_NOT_FOUND, "%s: there is no setting %.*s%s%s%s", source,
+                       RK_STR_ARG(key), near ? ", did you mean " : "", near ? near : "",
+                       near ? "?" : "");
     }
     rk_mutex_lock(&config->lock);
     rk_code code = store_locked(config, found, value, source, err);

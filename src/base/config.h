@@ -4,9 +4,10 @@
  * line.
  *
  * A later source wins over an earlier one; the caller loads file, then environment, then flags. An
- * unknown key is a warning, never a failure; a value of the wrong type or out of bounds is an error
- * that names source, key and what would be right. Environment names are keys without case and dots:
- * PROXY_PORT, COMMON_STORAGETYPE, ETCD_ENDPOINTS, REDKITE_MEMORY_LIMIT.
+ * unknown key in a file is a warning, since files come from elsewhere, one on the command line an
+ * error; a value of the wrong type or out of bounds is an error that names source, key and what
+ * would be right. Environment names are keys without case and dots: PROXY_PORT, COMMON_STORAGETYPE,
+ * ETCD_ENDPOINTS, REDKITE_MEMORY_LIMIT; others are some other program's.
  *
  * Threads: loading belongs to start-up. After that the readers below may be called from any thread,
  * and rk_config_alter() too. A text that was read stays valid until rk_config_free(), even when
@@ -59,6 +60,9 @@ bool rk_config_list_has(const rk_config *config, rk_config_key key, rk_str item)
 
 /* RK_CFG_COUNT when there is no such key. */
 rk_config_key rk_config_find(rk_str key);
+/* The key that |key|, which is none, was probably meant to be: spelt wrongly, or without its area.
+ * NULL: there is none like it. */
+const char *rk_config_nearest(rk_str key);
 const char *rk_config_key_name(rk_config_key key);
 /* False: the key is accepted since configurations in the field carry it, and nothing reads it. */
 bool rk_config_has_effect(rk_config_key key);

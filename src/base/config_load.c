@@ -192,8 +192,10 @@ apply(rk_config *config, const char *key, rk_str value, const char *source, rk_e
     }
     rk_err_clear(err);
     if (!is_quiet(key)) {
-        char text[PATH_LEN_MAX + 256];
-        snprintf(text, sizeof(text), "%.200s: unknown setting %s is ignored", source, key);
+        char text[PATH_LEN_MAX + 512];
+        const char *near = rk_config_nearest(rk_str_from(key));
+        snprintf(text, sizeof(text), "%.200s: unknown setting %s is ignored%s%s%s", source, key,
+                 near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
         rk__config_warn(config, text);
     }
     return RK_OK;

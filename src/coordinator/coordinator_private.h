@@ -63,7 +63,8 @@ typedef struct rk__co_segment {
     bool pending; /* result of a compaction that waits for its indexes; not in the meta store yet */
     bool told;    /* dropped, and the delegator keeps no growing copy of it any more */
     int64_t compaction; /* task that reads it, 0: none */
-    int64_t sound_at_ns; /* monotonic: not compacted before, since it could not be read; 0: it can */
+    int64_t
+        sound_at_ns; /* monotonic: not compacted before, since it could not be read; 0: it can */
 } rk__co_segment;
 
 typedef struct rk__co_task {

@@ -84,8 +84,38 @@ unknown_keys_warn(void **state)
                      RK_OK);
     assert_int_equal(rk_config_warning_count(c), 2);
     assert_string_equal(rk_config_warning(c, 0),
-                        "test.yaml:2: unknown setting proxy.prot is ignored");
+                        "test.yaml:2: unknown setting proxy.prot is ignored, did you mean "
+                        "proxy.port?");
     assert_non_null(strstr(rk_config_warning(c, 1), "whatever.x"));
+    rk_config_free(c);
+}
+
+static void
+unknown_set_fails(void **state)
+{
+    static const struct {
+        const char *key;
+        const char *message;
+    } cases[] = {
+        {"proxy.prot", "--set: there is no setting proxy.prot, did you mean proxy.port?"},
+        {"proxy.maxTaskNumber", "--set: there is no setting proxy.maxTaskNumber, did you mean "
+                                "proxy.maxTaskNum?"},
+        {"maxTaskNum", "--set: there is no setting maxTaskNum, did you mean proxy.maxTaskNum?"},
+        {"common.security.serverPemPath", "--set: there is no setting "
+                                          "common.security.serverPemPath, did you mean "
+                                          "tls.serverPemPath?"},
+        {"foo", "--set: there is no setting foo"},
+        {"", "--set: there is no setting "},
+    };
+    rk_config *c = rk_config_new();
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        rk_err why = {0};
+        assert_int_equal(rk_config_set(c, rk_str_from(cases[i].key), RK_STR("1"), "--set", &why),
+                         RK_EKEY_NOT_FOUND);
+        assert_string_equal(why.text, cases[i].message);
+    }
     rk_config_free(c);
 }
 
@@ -240,15 +270,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),
-        cmocka_unit_test(yaml_forms),
-        cmocka_unit_test(unknown_keys_warn),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(size_and_memory_limits),
-        cmocka_unit_test(environment),
-        cmocka_unit_test(secrets_are_not_printed),
-        cmocka_unit_test(altering),
-        cmocka_unit_test(keys_are_unambiguous),
+        cmocka_unit_test(defaults),          cmocka_unit_test(yaml_forms),
+        cmocka_unit_test(unknown_keys_warn), cmocka_unit_test(unknown_set_fails),
+        cmocka_unit_test(refusals),          cmocka_unit_test(size_and_memory_limits),
+        cmocka_unit_test(environment),       cmocka_unit_test(secrets_are_not_printed),
+        cmocka_unit_test(altering),          cmocka_unit_test(keys_are_unambiguous),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }
