@@ -7,6 +7,10 @@
  * GOAWAY and waits for calls in flight, the pools run what is queued, then everything is freed. The
  * services behind are the caller's.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "access/access_private.h"
 #include "base/log.h"
 
@@ -65,11 +69,71 @@ tls_options(const rk_config *config)
                             .ca_pem_path = mode == 2 ? rk_config_str(config, RK_CFG_TLS_CA) : NULL};
 }
 
+/* A file that the mode needs must be there: said here, where the setting that names it is known. */
+static rk_code
+check_tls_file(const rk_config *config, rk_config_key key, const char *holds, rk_err *err)
+{
+    long long mode = (long long)rk_config_i64(config, RK_CFG_TLS_MODE);
+    const char *path = rk_config_str(config, key);
+    char folder[512];
+    int fd;
+
+    if (path[0] == '\0') {
+        return rk_fail(err, RK_EINVAL,
+                       "common.security.tlsMode is %lld, so %s must name a file: %s, in PEM form",
+                       mode, rk_config_key_name(key), holds);
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0) {
+        close(fd);
+        return RK_OK;
+    }
+    bool relative = path[0] != '/' && getcwd(folder, sizeof(folder));
+    return rk_fail(err, RK_EINVAL,
+                   "common.security.tlsMode is %lld, but the file that %s names cannot be read: "
+                   "%s: %s%s%s%s; it should hold %s, in PEM form",
+                   mode, rk_config_key_name(key), path, strerrordesc_np(errno),
+                   relative ? " (from " : "", relative ? folder : "", relative ? ")" : "", holds);
+}
+
+static rk_code
+check_tls(const rk_config *config, rk_err *err)
+{
+    int64_t mode = rk_config_i64(config, RK_CFG_TLS_MODE);
+
+    if (mode == 0) {
+        return RK_OK;
+    }
+    RK_RET(check_tls_file(config, RK_CFG_TLS_CERT, "the certificate chain of the server", err));
+    RK_RET(check_tls_file(config, RK_CFG_TLS_KEY, "the private key of the server", err));
+    return mode == 2 ? check_tls_file(config, RK_CFG_TLS_CA,
+                                      "the authorities that client certificates come from", err)
+                     : RK_OK;
+}
+
+/* An error of TLS names files; the settings that named them come before it. */
+static rk_code
+start_public(rk_access *access, const rk_rpc_server_options *server, const rk_config *config,
+             rk_err *err)
+{
+    rk_code code = rk_rpc_server_start(&access->server, server, err);
+
+    if (code != RK_OK && err && strncmp(err->text, "TLS: ", 5) == 0) {
+        return rk_err_wrap(err, "common.security.tlsMode is %lld (%s, %s%s%s)",
+                           (long long)rk_config_i64(config, RK_CFG_TLS_MODE),
+                           rk_config_key_name(RK_CFG_TLS_CERT), rk_config_key_name(RK_CFG_TLS_KEY),
+                           server->tls.ca_pem_path ? ", " : "",
+                           server->tls.ca_pem_path ? rk_config_key_name(RK_CFG_TLS_CA) : "");
+    }
+    return code;
+}
+
 static rk_code
 start_servers(rk_access *access, const rk_access_options *options, rk_err *err)
 {
     rk_rpc_server_options server;
 
+    RK_RET(check_tls(options->config, err));
     rk_rpc_server_options_init(&server);
     server.listen = options->listen;
     server.loops = (unsigned)rk_config_i64(options->config, RK_CFG_THREADS_LOOP);
@@ -83,7 +147,7 @@ start_servers(rk_access *access, const rk_access_options *options, rk_err *err)
     server.on_http =
         rk_config_bool(options->config, RK_CFG_PROXY_HTTP_ENABLED) ? rk__on_http : NULL;
     server.user = access;
-    RK_RET(rk_rpc_server_start(&access->server, &server, err));
+    RK_RET(start_public(access, &server, options->config, err));
     if (options->metrics_listen) {
         rk_rpc_server_options_init(&server);
         server.listen = options->metrics_listen;

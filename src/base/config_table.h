@@ -80,7 +80,9 @@
 
 #define RK_CONFIG_SECURITY(X)                                                                      \
     X(TLS_MODE, "common.security.tlsMode", INT, "0", 0, 2, 0,                                      \
-      "0: plain text; 1: TLS with a server certificate; 2: clients must show one too.")            \
+      "0: plain text; 1: TLS with a server certificate; 2: clients must show one too. The tls. "   \
+      "settings name the files, relative ones from the folder the server is started in; keys "     \
+      "have no passphrase.")                                                                       \
     X(TLS_CERT, "tls.serverPemPath", TEXT, "configs/cert/server.pem", 0, 0, 0,                     \
       "Certificate chain of the server (PEM).")                                                    \
     X(TLS_KEY, "tls.serverKeyPath", TEXT, "configs/cert/server.key", 0, 0, 0,                      \

@@ -32,12 +32,32 @@ static const uint8_t alpn_offer[] = "\x02h2\x08http/1.1";
 #define OUT_KEEP_BYTES ((size_t)32 << 10)
 #define ALPN_OFFER_LEN (sizeof(alpn_offer) - 1)
 
-static const char *
+static void
 last_error(char *out, size_t cap)
 {
     unsigned long code = ERR_peek_last_error();
 
     if (code) {
+        ERR_error_string_n(code, out, cap);
+    } else {
+        snprintf(out, cap, "no reason given");
+    }
+    ERR_clear_error();
+}
+
+/* The first error of those queued up: the cause, of which the others are what it led to. */
+static const char *
+first_error(char *out, size_t cap)
+{
+    unsigned long code = ERR_peek_error();
+    const char *reason = ERR_reason_error_string(code);
+
+    if (ERR_SYSTEM_ERROR(code)) {
+        reason = strerrordesc_np(ERR_GET_REASON(code));
+    }
+    if (code && reason) {
+        snprintf(out, cap, "%s", reason);
+    } else if (code) {
         ERR_error_string_n(code, out, cap);
     } else {
         snprintf(out, cap, "no reason given");
@@ -51,7 +71,7 @@ tls_fail(rk_err *err, const char *what, const char *path)
 {
     char text[160];
 
-    return rk_fail(err, RK_EINVAL, "TLS: %s %s: %s", what, path, last_error(text, sizeof(text)));
+    return rk_fail(err, RK_EINVAL, "TLS: %s %s: %s", what, path, first_error(text, sizeof(text)));
 }
 
 static int
@@ -94,19 +114,82 @@ context_new(rk__tls_context **out, bool server, rk_err *err)
     return RK_OK;
 }
 
+/* A key that asks for a passphrase: there is nobody to ask, least of all at a terminal. */
+static int
+no_passphrase(char *out, int cap, int writing, void *user)
+{
+    bool *asked = user;
+
+    RK_UNUSED(out);
+    RK_UNUSED(cap);
+    RK_UNUSED(writing);
+    *asked = true;
+    return -1;
+}
+
+static bool
+is_error(unsigned long code, int library, int reason)
+{
+    return ERR_GET_LIB(code) == library && ERR_GET_REASON(code) == reason;
+}
+
+/* A file of certificates that OpenSSL refused. */
+static rk_code
+certificate_fail(rk_err *err, const char *what, const char *path)
+{
+    unsigned long code = ERR_peek_error();
+
+    if (is_error(code, ERR_LIB_PEM, PEM_R_NO_START_LINE) ||
+        is_error(code, ERR_LIB_X509, X509_R_NO_CERTIFICATE_OR_CRL_FOUND)) {
+        ERR_clear_error();
+        return rk_fail(err, RK_EINVAL, "TLS: the file of %s, %s, holds no certificate in PEM form",
+                       what, path);
+    }
+    return tls_fail(err, "cannot read", path);
+}
+
+static rk_code
+key_fail(rk_err *err, const char *cert_path, const char *key_path, bool passphrase)
+{
+    unsigned long code = ERR_peek_error();
+
+    if (passphrase) {
+        ERR_clear_error();
+        return rk_fail(err, RK_EINVAL,
+                       "TLS: the private key %s is encrypted, want one without a passphrase",
+                       key_path);
+    }
+    if (is_error(code, ERR_LIB_X509, X509_R_KEY_VALUES_MISMATCH) ||
+        is_error(code, ERR_LIB_X509, X509_R_KEY_TYPE_MISMATCH)) {
+        ERR_clear_error();
+        return rk_fail(err, RK_EINVAL,
+                       "TLS: the private key %s does not belong to the first certificate of %s",
+                       key_path, cert_path);
+    }
+    return tls_fail(err, "no private key in PEM form could be read from", key_path);
+}
+
 static rk_code
 use_identity(rk__tls_context *context, const char *cert_path, const char *key_path, rk_err *err)
 {
+    bool passphrase = false;
+    bool used;
+
+    ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(context->ctx, cert_path) != 1) {
-        return tls_fail(err, "cannot read the certificate chain", cert_path);
+        return certificate_fail(err, "the certificate chain", cert_path);
     }
-    if (!key_path || SSL_CTX_use_PrivateKey_file(context->ctx, key_path, SSL_FILETYPE_PEM) != 1) {
-        return tls_fail(err, "cannot read the private key", key_path ? key_path : "(none given)");
+    if (!key_path) {
+        return rk_fail(err, RK_EINVAL, "TLS: the certificate %s comes without a private key",
+                       cert_path);
     }
-    if (SSL_CTX_check_private_key(context->ctx) != 1) {
-        return tls_fail(err, "the private key does not belong to the certificate", cert_path);
-    }
-    return RK_OK;
+    SSL_CTX_set_default_passwd_cb(context->ctx, no_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context->ctx, &passphrase);
+    used = SSL_CTX_use_PrivateKey_file(context->ctx, key_path, SSL_FILETYPE_PEM) == 1 &&
+           SSL_CTX_check_private_key(context->ctx) == 1;
+    SSL_CTX_set_default_passwd_cb(context->ctx, NULL);
+    SSL_CTX_set_default_passwd_cb_userdata(context->ctx, NULL);
+    return used ? RK_OK : key_fail(err, cert_path, key_path, passphrase);
 }
 
 rk_code
@@ -121,7 +204,7 @@ rk__tls_server_context(rk__tls_context **out, const rk_tls_options *options, rk_
     if (options->ca_pem_path) {
         STACK_OF(X509_NAME) * names;
         if (SSL_CTX_load_verify_locations(context->ctx, options->ca_pem_path, NULL) != 1) {
-            RK_ERR(tls_fail(err, "cannot read the client CA", options->ca_pem_path));
+            RK_ERR(certificate_fail(err, "the authorities of clients", options->ca_pem_path));
         }
         names = SSL_load_client_CA_file(options->ca_pem_path);
         if (names) {
@@ -149,7 +232,7 @@ rk__tls_client_context(rk__tls_context **out, const char *ca_path, const char *c
     RK_ERR(context_new(&context, false, err));
     if (ca_path) {
         if (SSL_CTX_load_verify_locations(context->ctx, ca_path, NULL) != 1) {
-            RK_ERR(tls_fail(err, "cannot read the CA", ca_path));
+            RK_ERR(certificate_fail(err, "the authorities", ca_path));
         }
     } else if (SSL_CTX_set_default_verify_paths(context->ctx) != 1) {
         RK_ERR(tls_fail(err, "cannot read", "the system's root certificates"));

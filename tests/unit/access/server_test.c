@@ -176,6 +176,52 @@ test_server(void **state)
     rk_access_free(access);
 }
 
+/* tlsMode without its files: the sentence names the setting and the file. */
+static void
+test_tls_settings(void **state)
+{
+    static const struct {
+        const char *mode, *cert, *key, *ca;
+        const char *words;
+    } cases[] = {
+        {"1", "", "/k", "", "common.security.tlsMode is 1, so tls.serverPemPath must name a file"},
+        {"1", "/nowhere/c.pem", "/k", "",
+         "tls.serverPemPath names cannot be read: /nowhere/c.pem: No"},
+        {"1", "c.pem", "/k", "",
+         "tls.serverPemPath names cannot be read: c.pem: No such file or directory (from /"},
+        {"1", "/dev/null", "", "", "tls.serverKeyPath must name a file: the private key"},
+        {"1", "/dev/null", "/nowhere/k", "",
+         "tls.serverKeyPath names cannot be read: /nowhere/k: No"},
+        {"1", "/dev/null", "/dev/null", "",
+         "common.security.tlsMode is 1 (tls.serverPemPath, tls.serverKeyPath): TLS: the file of "
+         "the certificate chain, /dev/null, holds no certificate"},
+        {"2", "/dev/null", "/dev/null", "",
+         "common.security.tlsMode is 2, so tls.caPemPath must name a file"},
+        {"2", "/dev/null", "/dev/null", "/nowhere/ca",
+         "tls.caPemPath names cannot be read: /nowhere/ca: No"},
+        {"2", "/dev/null", "/dev/null", "/dev/null", "tls.serverKeyPath, tls.caPemPath): TLS: "},
+    };
+    fake *f = *state;
+
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        rk_access_options options;
+        rk_access *access = NULL;
+        rk_err err = {0};
+        fake_access_options(f, &options);
+        must(f, rk_config_set(f->config, RK_STR("common.security.tlsMode"),
+                              rk_str_from(cases[i].mode), "test", &f->err));
+        must(f, rk_config_set(f->config, RK_STR("tls.serverPemPath"), rk_str_from(cases[i].cert),
+                              "test", &f->err));
+        must(f, rk_config_set(f->config, RK_STR("tls.serverKeyPath"), rk_str_from(cases[i].key),
+                              "test", &f->err));
+        must(f, rk_config_set(f->config, RK_STR("tls.caPemPath"), rk_str_from(cases[i].ca), "test",
+                              &f->err));
+        assert_int_equal(rk_access_start(&access, &options, &err), RK_EINVAL);
+        assert_null(access);
+        assert_has(err.text, cases[i].words);
+    }
+}
+
 static void
 test_authorization(void **state)
 {
@@ -196,6 +242,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_server, fake_setup, fake_teardown),
+        cmocka_unit_test_setup_teardown(test_tls_settings, fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(test_authorization, fake_setup, fake_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

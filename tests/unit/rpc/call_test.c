@@ -240,19 +240,45 @@ test_tls(void **state)
 static void
 test_tls_files(void **state)
 {
-    char cert[128], key[128];
+    static const struct {
+        const char *cert, *key, *ca;
+        const char *words; /* of the sentence, and the file that is wrong */
+        const char *file;
+    } cases[] = {
+        {"nothing.pem", "server.key", NULL, "cannot read", "nothing.pem"},
+        {"server.key", "server.key", NULL, "holds no certificate in PEM form", "server.key"},
+        {"server.pem", "nothing.key", NULL, "no private key in PEM form", "nothing.key"},
+        {"server.pem", "server.pem", NULL, "no private key in PEM form", "server.pem"},
+        {"client.pem", "server.key", NULL, "does not belong to the first certificate",
+         "client.pem"},
+        {"server.pem", "locked.key", NULL, "want one without a passphrase", "locked.key"},
+        {"server.pem", NULL, NULL, "comes without a private key", "server.pem"},
+        {"server.pem", "server.key", "server.key", "the authorities of clients", "server.key"},
+        {"server.pem", "server.key", "nothing.pem", "cannot read", "nothing.pem"},
+    };
+    char cert[128], key[128], ca[128], command[400];
     rk_rpc_server_options options;
     rk_rpc_server *server;
-    rk_err err = {0};
 
     RK_UNUSED(state);
-    rk_rpc_server_options_init(&options);
-    options.tls.cert_pem_path = in_folder(cert, sizeof(cert), "nothing.pem");
-    options.tls.key_pem_path = in_folder(key, sizeof(key), "server.key");
-    assert_int_equal(rk_rpc_server_start(&server, &options, &err), RK_EINVAL);
-    assert_non_null(strstr(err.text, "nothing.pem"));
-    options.tls.cert_pem_path = in_folder(cert, sizeof(cert), "client.pem");
-    assert_int_equal(rk_rpc_server_start(&server, &options, &err), RK_EINVAL);
+    (void)snprintf(command, sizeof(command),
+                   "openssl pkcs8 -topk8 -in %s/server.key -out %s/locked.key -passout pass:secret",
+                   folder, folder);
+    FILE *made = popen(command, "r");
+    assert_non_null(made);
+    assert_int_equal(pclose(made), 0);
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        rk_err err = {0};
+        rk_rpc_server_options_init(&options);
+        options.tls.cert_pem_path = in_folder(cert, sizeof(cert), cases[i].cert);
+        options.tls.key_pem_path = cases[i].key ? in_folder(key, sizeof(key), cases[i].key) : NULL;
+        options.tls.ca_pem_path = cases[i].ca ? in_folder(ca, sizeof(ca), cases[i].ca) : NULL;
+        assert_int_equal(rk_rpc_server_start(&server, &options, &err), RK_EINVAL);
+        if (!strstr(err.text, cases[i].words) || !strstr(err.text, cases[i].file)) {
+            fail_msg("case %zu: \"%s\" without \"%s\" or \"%s\"", i, err.text, cases[i].words,
+                     cases[i].file);
+        }
+    }
 }
 
 static void
