@@ -301,6 +301,15 @@ join(rk__checker *k, rk__pred_kind kind, rk__pred *a, rk__pred *b, rk__pred **ou
     return RK_OK;
 }
 
+/* A bare column where a condition must be: of type Bool it wants a comparison. */
+static rk_code
+hint_bool(rk__checker *k, const rk__sem *s)
+{
+    return s->kind == SK_COLUMN && s->col->type == RK_BOOL
+               ? rk__hint(k->c, "; write %.*s == true", RK__SHORT(s->col->field->name))
+               : RK_EINVAL;
+}
+
 static rk_code
 check_logic(rk__checker *k, uint32_t node, rk__sem *out)
 {
@@ -331,7 +340,8 @@ check_logic(rk__checker *k, uint32_t node, rk__sem *out)
         return join(k, PK_AND, a, right->pred, &out->pred);
     }
     if (!left_fits || !as_pred(k, right, &b, &code)) {
-        return rk__fail(k->c, "'%s' can only be used between boolean expressions", name);
+        (void)rk__fail(k->c, "'%s' can only be used between boolean expressions", name);
+        return hint_bool(k, left_fits ? right : left);
     }
     if (code != RK_OK) {
         return code;
@@ -351,7 +361,10 @@ check_not(rk__checker *k, const rk__sem *operand, rk__sem *out)
         return rk__fail(k->c, "random sample expression cannot be used in unary expression");
     }
     if (!as_pred(k, operand, &pred, &code)) {
-        return rk__fail(k->c, "not op can only be applied on boolean expression");
+        (void)rk__fail(k->c, "not op can only be applied on boolean expression");
+        return operand->kind == SK_COLUMN && operand->col->type == RK_BOOL
+                   ? hint_bool(k, operand)
+                   : rk__hint(k->c, "; it applies to what stands right behind it, write not ( )");
     }
     if (code != RK_OK) {
         return code;
@@ -504,7 +517,8 @@ not_boolean(rk__checker *k, const rk__sem *s)
         type = "Int64";
     }
     k->c->not_boolean = true;
-    return rk__fail(k->c, "%s", type);
+    (void)rk__fail(k->c, "%s", type);
+    return hint_bool(k, s);
 }
 
 rk_code

@@ -185,9 +185,10 @@ compare_arith(rk__checker *k, const rk__sem *arith, rk__token_kind op, rk__value
 }
 
 static rk_code
-compare_columns(rk__checker *k, const rk__sem *left, const rk__sem *right, rk__token_kind op,
-                rk__sem *out)
+compare_columns(rk__checker *k, const rk__node *n, rk__sem *out)
 {
+    const rk__sem *left = &k->sems[n->a];
+    const rk__sem *right = &k->sems[n->b];
     const rk__col *a = left->col;
     const rk__col *b = right->col;
 
@@ -195,7 +196,8 @@ compare_columns(rk__checker *k, const rk__sem *left, const rk__sem *right, rk__t
         return rk__fail(k->c, "only comparison between two fields is supported");
     }
     if (a->kind == CK_JSON || b->kind == CK_JSON) {
-        return rk__fail(k->c, "two column comparison with JSON type is not supported");
+        (void)rk__fail(k->c, "two column comparison with JSON type is not supported");
+        return rk__hint_value(k->c, &k->c->nodes[n->b], b);
     }
     if (a->kind != CK_SCALAR || b->kind != CK_SCALAR) {
         if (a->kind == CK_OTHER || b->kind == CK_OTHER) {
@@ -210,7 +212,7 @@ compare_columns(rk__checker *k, const rk__sem *left, const rk__sem *right, rk__t
     rk__pred *pred = rk__pred_new(k, PK_CMP_COLS, a);
     if (pred) {
         pred->col2 = b;
-        pred->cmp = op;
+        pred->cmp = n->op;
     }
     return rk__sem_pred(out, pred);
 }
@@ -247,7 +249,7 @@ rk__check_compare(rk__checker *k, uint32_t node, rk__sem *out)
         return rk__fold(k->c, op, left->value, right->value, text, &out->value);
     }
     if (!rk__sem_is_constant(left) && !rk__sem_is_constant(right)) {
-        return compare_columns(k, left, right, op, out);
+        return compare_columns(k, n, out);
     }
     bool swap = rk__sem_is_constant(left);
     const rk__sem *column = swap ? right : left;
@@ -357,8 +359,11 @@ arith_types(rk__checker *k, rk__token_kind op, const rk__col *col, rk__value v)
                                    : "modulo can only apply on integer types");
     }
     if (!column_fits || !is_number(v.kind) || (ints && v.kind != VK_INT)) {
-        return rk__fail(k->c, "'%s' cannot perform arithmetic between %s field and %s", names[op],
-                        rk__col_type_name(col, &scratch), rk__value_type_name(v.kind));
+        (void)rk__fail(k->c, "'%s' cannot perform arithmetic between %s field and %s", names[op],
+                       rk__col_type_name(col, &scratch), rk__value_type_name(v.kind));
+        return bits && v.kind == VK_BOOL
+                   ? rk__hint(k->c, "; comparisons bind tighter, put the arithmetic in parentheses")
+                   : RK_EINVAL;
     }
     if ((op == TK_DIV || op == TK_MOD) && (v.kind == VK_INT ? v.i == 0 : v.f == 0.0)) {
         return rk__fail(k->c, "division or modulus by zero");
@@ -393,8 +398,14 @@ rk__check_arith(rk__checker *k, uint32_t node, rk__sem *out)
         return rk__fail(k->c, "power can only apply on constants: %.*s", RK__SHORT(text));
     }
     if (!is_operand(left) || !is_operand(right)) {
-        return rk__fail(k->c, "'%s' can only be used between integer or floating expressions: %.*s",
-                        op_text(n->op), RK__SHORT(text));
+        bool conditions = left->kind == SK_PRED || right->kind == SK_PRED;
+        (void)rk__fail(k->c, "'%s' can only be used between integer or floating expressions: %.*s",
+                       op_text(n->op), RK__SHORT(text));
+        if (conditions && (n->op == TK_BAND || n->op == TK_BOR)) {
+            return rk__hint(k->c, "; conditions are joined by %s (%s)",
+                            n->op == TK_BAND ? "and" : "or", n->op == TK_BAND ? "&&" : "||");
+        }
+        return RK_EINVAL;
     }
     if (!left_constant && !right_constant) {
         return rk__fail(k->c, "not supported to do arithmetic operations between multiple fields");

@@ -28,11 +28,15 @@ in_list(rk__checker *k, uint32_t node, const rk__values **out)
                             RK__SHORT(name));
         }
     } else if (s->kind != SK_CONST || s->value.kind != VK_LIST) {
-        return rk__fail(k->c, "the right-hand side of 'in' must be a list, but got: %.*s",
-                        RK__SHORT(rk__node_text(k->c, node)));
+        (void)rk__fail(k->c, "the right-hand side of 'in' must be a list, but got: %.*s",
+                       RK__SHORT(rk__node_text(k->c, node)));
+        return rk__hint(k->c, "; a list stands in square brackets: [1, 2]");
     } else if (s->bad) {
-        return rk__fail(k->c, "value '%.*s' in list cannot be a non-const expression",
-                        RK__SHORT(rk__node_text(k->c, s->bad - 1)));
+        (void)rk__fail(k->c, "value '%.*s' in list cannot be a non-const expression",
+                       RK__SHORT(rk__node_text(k->c, s->bad - 1)));
+        const rk__sem *bad = &k->sems[s->bad - 1];
+        return bad->kind == SK_COLUMN ? rk__hint_value(k->c, &k->c->nodes[s->bad - 1], bad->col)
+                                      : RK_EINVAL;
     } else {
         v = s->value;
     }

@@ -57,7 +57,8 @@ find_field(rk__compile *c, rk_str name, const rk_field **out, bool *dynamic)
     *out = dynamic_field(c);
     *dynamic = true;
     if (!*out) {
-        return rk__fail(c, "field %.*s not exist", RK__SHORT(name));
+        (void)rk__fail(c, "field %.*s not exist", RK__SHORT(name));
+        return rk__hint_name(c, name);
     }
     return RK_OK;
 }

@@ -652,4 +652,25 @@ bool rk__test_float(const rk__pred *pred, double v);
 bool rk__test_string(const rk__leaf *leaf, rk_str v);
 bool rk__cmp_holds(rk__token_kind cmp, int order); /* |order| 2: incomparable, holds for != only */
 
+/* ---- hints (hint.c): each appends to |c->detail| when it knows one, and returns RK_EINVAL ---- */
+
+/* Where the parser stopped. */
+typedef struct rk__mistake {
+    rk__token token;
+    bool after_operand;   /* an operator could stand here, else a value */
+    bool operand_is_name; /* that value is a bare name */
+    bool open_in;         /* the bracket below stands behind IN */
+    char open;            /* the innermost bracket that is open, NUL: none */
+    uint32_t open_at;
+} rk__mistake;
+
+rk_code rk__hint(rk__compile *c, const char *fmt, ...) RK_PRINTF(2, 3);
+rk_code rk__hint_syntax(rk__compile *c, const rk__mistake *m);
+/* |name| is no field: the nearest one, quotes. */
+rk_code rk__hint_name(rk__compile *c, rk_str name);
+/* |node|, a key of the dynamic field, stands where a value should. */
+rk_code rk__hint_value(rk__compile *c, const rk__node *node, const rk__col *col);
+/* Line from 1, column from 0, of the byte at |at|. */
+void rk__place(rk_str text, uint32_t at, uint32_t *line, uint32_t *column);
+
 #endif

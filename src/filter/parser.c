@@ -95,32 +95,62 @@ after(const parser *p, rk__token token)
     return rk__lex(p->c->text, token.end);
 }
 
+/* The innermost bracket that is open. */
+static void
+find_open(const parser *p, rk__mistake *m)
+{
+    for (uint32_t i = p->frames_len; i-- > 0;) {
+        const frame *f = &p->frames[i];
+        if (f->kind < FR_PAREN) {
+            continue;
+        }
+        m->open = f->kind == FR_LIST ? '[' : '(';
+        m->open_at = f->start;
+        m->open_in = f->kind == FR_PAREN && i > 0 && p->frames[i - 1].op == TK_IN;
+        while (p->c->text.data[m->open_at] != m->open) { /* a call begins with its name */
+            m->open_at++;
+        }
+        return;
+    }
+}
+
+/* |token| is not what must be here; with a hint where |plain|, that is when it stands in the midst
+ * of operators and values. */
 static rk_code
-syntax_error(parser *p)
+refuse(parser *p, bool plain)
 {
     rk_str text = p->c->text;
+    rk__mistake m = {.token = p->token, .after_operand = p->have};
     uint32_t line = 1;
     uint32_t column = 0;
-    for (uint32_t i = 0; i < p->token.start; i++) {
-        column++;
-        if (text.data[i] == '\n') {
-            line++;
-            column = 0;
-        }
-    }
-    if (p->token.kind == TK_EOF) {
-        return rk__fail(p->c, "line %u:%u mismatched input '<EOF>'", line, column);
-    }
+
+    rk__place(text, p->token.start, &line, &column);
     uint32_t end = p->token.end;
     while (p->token.kind == TK_BAD && end < text.len && ((uint8_t)text.data[end] & 0xC0) == 0x80) {
         end++; /* the whole character, not its first byte */
     }
-    rk_str word = rk__span(p->c, p->token.start, end);
-    if (p->token.kind == TK_BAD) {
-        return rk__fail(p->c, "line %u:%u token recognition error at: '%.*s'", line, column,
-                        RK__SHORT(word));
+    rk_str word = p->token.kind == TK_EOF ? RK_STR("<EOF>") : rk__span(p->c, p->token.start, end);
+    (void)rk__fail(p->c, "line %u:%u %s '%.*s'", line, column,
+                   p->token.kind == TK_BAD ? "token recognition error at:" : "mismatched input",
+                   RK__SHORT(word));
+    if (!plain && p->token.kind != TK_BAD && p->token.kind != TK_EOF) {
+        return RK_EINVAL;
     }
-    return rk__fail(p->c, "line %u:%u mismatched input '%.*s'", line, column, RK__SHORT(word));
+    find_open(p, &m);
+    m.operand_is_name = p->have && p->c->nodes[p->node].kind == ND_NAME;
+    return rk__hint_syntax(p->c, &m);
+}
+
+static rk_code
+syntax_error(parser *p)
+{
+    return refuse(p, false);
+}
+
+static rk_code
+misplaced(parser *p)
+{
+    return refuse(p, true);
 }
 
 static rk_code
@@ -605,7 +635,7 @@ step_operand(parser *p)
     case TK_FUNCTION:
         return open_call(p, p->token.fn);
     default:
-        return syntax_error(p);
+        return misplaced(p);
     }
 }
 
@@ -745,7 +775,7 @@ close_paren(parser *p)
         RK_RET(add_argument(p, f));
         return finish_call(p, f);
     }
-    return syntax_error(p);
+    return misplaced(p);
 }
 
 static rk_code
@@ -784,7 +814,7 @@ take_comma(parser *p)
         }
         return RK_OK;
     }
-    return syntax_error(p);
+    return misplaced(p);
 }
 
 static rk_code
@@ -793,7 +823,7 @@ close_list(parser *p)
     RK_RET(reduce(p, LV_NONE));
     frame *f = p->frames_len ? &p->frames[p->frames_len - 1] : NULL;
     if (!f || f->kind != FR_LIST) {
-        return syntax_error(p);
+        return misplaced(p);
     }
     uint32_t end = p->token.end;
     RK_RET(add_element(p, f));
@@ -818,7 +848,7 @@ step_operator(parser *p)
     case TK_EOF:
         RK_RET(reduce(p, LV_NONE));
         if (p->frames_len > 0) {
-            return syntax_error(p);
+            return misplaced(p);
         }
         p->done = true;
         return RK_OK;
@@ -835,7 +865,7 @@ step_operator(parser *p)
     }
     uint8_t level = infix_level(token.kind);
     if (level == LV_NONE) {
-        return syntax_error(p);
+        return misplaced(p);
     }
     RK_RET(reduce(p, level));
     frame f = {.kind = FR_BINARY, .level = level, .op = token.kind, .negated = negated};

@@ -486,6 +486,161 @@ test_no_dynamic_field(void **state)
     rk_schema_unref(schema);
 }
 
+/* ---- what would have been right ---- */
+
+/* The sentence for |text| must end with |want|, in the public API's frame. */
+static void
+check_hint(bool dynamic, const char *text, const char *want)
+{
+    static const char tail[] = ": query plan failed: invalid parameter";
+    rk_schema *schema = fh_schema(dynamic, false);
+    rk_arena *arena = rk_arena_new(0);
+    const rk_filter *filter = NULL;
+    rk_err err = {0};
+    char frame[400];
+
+    assert_int_equal(rk_filter_compile(&filter, rk_str_from(text), schema, NULL, arena, &err),
+                     RK_EINVAL);
+    (void)snprintf(frame, sizeof(frame), "cannot parse expression: %s: ", text);
+    bool framed = strstr(err.text, frame) || strstr(err.text, "predicate is not a boolean");
+    size_t len = strlen(err.text);
+    size_t want_len = strlen(want);
+    framed = framed && len > strlen(tail) && strcmp(err.text + len - strlen(tail), tail) == 0;
+    if (framed) {
+        len -= strlen(tail);
+        err.text[len] = '\0';
+    }
+    if (!framed || len < want_len || strcmp(err.text + len - want_len, want) != 0) {
+        fail_msg("%s:\n\"%s\"\ndoes not end with\n\"%s\"", text, err.text, want);
+    }
+    rk_arena_free(arena);
+    rk_schema_unref(schema);
+}
+
+static void
+test_hints(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *want; /* the end of the sentence before its tail */
+    } cases[] = {
+        /* equality */
+        {"s = \"t5\"", "line 1:2 mismatched input '='; write == to compare"},
+        {"n=1", "line 1:1 mismatched input '='; write == to compare"},
+        {"n === 1", "line 1:4 mismatched input '='; write == to compare"},
+        {"n = = 1", "line 1:2 mismatched input '='; write == to compare"},
+        {"n =< 1", "line 1:2 mismatched input '='; write <="},
+        {"n => 1", "line 1:2 mismatched input '='; write >="},
+        {"n > = 1", "line 1:4 mismatched input '='; write >= without a blank"},
+        {"n ! = 1", "line 1:2 mismatched input '!'; write != without a blank"},
+        {"n <> 1", "line 1:3 mismatched input '>'; not equal is written !="},
+        {"n < > 1", "line 1:4 mismatched input '>'; a value is missing before it"},
+        /* conditions joined */
+        {"n > 1 & n < 3", "n > 1 & n < 3; conditions are joined by and (&&)"},
+        {"n > 1 | n < 3", "n > 1 | n < 3; conditions are joined by or (||)"},
+        {"(n > 1) & (n < 3)", "(n > 1) & (n < 3); conditions are joined by and (&&)"},
+        {"n & 4 == 4", "Int64 field and Bool; comparisons bind tighter, put the arithmetic in "
+                       "parentheses"},
+        {"n > 1, n < 3", "line 1:5 mismatched input ','; conditions are joined by and, or"},
+        {"n > 1 And n < 3",
+         "input 'And'; keywords are all in lower or all in upper case: write and"},
+        {"n > 1 Or n < 3", "input 'Or'; keywords are all in lower or all in upper case: write or"},
+        {"n > 1 n < 3", "line 1:6 mismatched input 'n'; an operator is missing before it, such as "
+                        "and"},
+        {"n > 1 5", "line 1:6 mismatched input '5'; an operator is missing before it"},
+        {"n > 1 and", "mismatched input '<EOF>'; a value is missing at the end"},
+        {"n > 1 and and n < 3", "line 1:10 mismatched input 'and'; a value is missing before it"},
+        {"== 1", "line 1:0 mismatched input '=='; a value is missing before it"},
+        /* not */
+        {"not n > 1", "it applies to what stands right behind it, write not ( )"},
+        {"not n in [1]", "it applies to what stands right behind it, write not ( )"},
+        {"not b", "boolean expression; write b == true"},
+        {"b and n > 1", "boolean expressions; write b == true"},
+        {"n > 1 or b", "boolean expressions; write b == true"},
+        {"b", "data type: Bool; write b == true"},
+        {"s not like \"a%\"", "line 1:2 mismatched input 'not'; after a value write not in or !=, "
+                              "or put not ( ) around the whole"},
+        {"n not = 1", "line 1:2 mismatched input 'not'; after a value write not in or !=, or put "
+                      "not ( ) around the whole"},
+        {"n Not in [1]", "input 'Not'; keywords are all in lower or all in upper case: write not"},
+        /* lists */
+        {"s IN (\"a\", \"b\")",
+         "line 1:9 mismatched input ','; the list of in stands in square brackets: [1, 2]"},
+        {"n not in (1, 2)",
+         "line 1:11 mismatched input ','; the list of in stands in square brackets: [1, 2]"},
+        {"s in (\"a\")",
+         "must be a list, but got: \"a\"; a list stands in square brackets: [1, 2]"},
+        {"s in \"a\"", "must be a list, but got: \"a\"; a list stands in square brackets: [1, 2]"},
+        {"n in[1]", "mismatched input 'in[1]'; write a blank after in"},
+        {"n In [1]", "input 'In'; keywords are all in lower or all in upper case: write in"},
+        {"s Like \"a%\"", "input 'Like'; keywords are all in lower or all in upper case: write "
+                          "like"},
+        {"n between 1 and 3", "mismatched input 'between'; write 1 <= field <= 2"},
+        {"j [\"a\"] == 1", "line 1:2 mismatched input '['; a path has no blank before its ["},
+        /* nulls */
+        {"n is  null", "mismatched input 'is'; write is null or is not null, with one blank "
+                       "between the words, all in lower or all in upper case"},
+        {"n Is Null", "mismatched input 'Is'; write is null or is not null, with one blank between "
+                      "the words, all in lower or all in upper case"},
+        {"(n) is null", "input 'is null'; is null takes a field or a path, without parentheses"},
+        /* quotes and brackets */
+        {"s == \"abc", "line 1:5 token recognition error at: '\"'; the quote that opens here is "
+                       "not closed on its line"},
+        {"s == 'abc and n > 1", "line 1:5 token recognition error at: '\''; the quote that opens "
+                                "here is not closed on its line"},
+        {"s == abc\"", "line 1:8 token recognition error at: '\"'; the quote that opens here is "
+                       "not closed on its line"},
+        {"s == \xe2\x80\x9cx\xe2\x80\x9d", "at: '\xe2\x80\x9c'; the quotes of text are \" and '"},
+        {"`s` == 'x'", "at: '`'; the quotes of text are \" and ', fields stand without"},
+        {"n > 1;", "line 1:5 token recognition error at: ';'; an expression ends without ;"},
+        {"j.a == 1",
+         "line 1:1 token recognition error at: '.'; a key below a JSON field is written "
+         "name[\"key\"]"},
+        {"n\xc2\xa0> 1", "at: '\xc2\xa0'; this is a no-break space, write a plain one"},
+        {"(n > 1", "line 1:6 mismatched input '<EOF>'; the '(' at line 1:0 is not closed"},
+        {"n > 1 and\n (n < 3 or\n n == 5",
+         "line 3:7 mismatched input '<EOF>'; the '(' at line 2:1 is not closed"},
+        {"n in [1, 2", "mismatched input '<EOF>'; the '[' at line 1:5 is not closed"},
+        {"json_contains(j, 1", "mismatched input '<EOF>'; the '(' at line 1:13 is not closed"},
+        {"n > 1)", "line 1:5 mismatched input ')'; there is no '(' for it to close"},
+        {"n == 1]", "line 1:6 mismatched input ']'; there is no '[' for it to close"},
+        {"(n in [1, 2)", "line 1:11 mismatched input ')'; the '[' at line 1:6 must be closed "
+                         "first"},
+        {"(n == 1]", "line 1:7 mismatched input ']'; the '(' at line 1:0 must be closed first"},
+        {"()", "line 1:1 mismatched input ')'; a value is missing before it"},
+        /* functions: only what is sure */
+        {"array_length == 1", "line 1:13 mismatched input '=='"},
+        {"random_sample(", "mismatched input '<EOF>'; the '(' at line 1:13 is not closed"},
+        {"text_match(s)", "line 1:12 mismatched input ')'"},
+        /* a dynamic field takes every name */
+        {"s == t5", "is not supported; t5 is no field, text stands in quotes: \"t5\""},
+        {"s in [t5]", "non-const expression; t5 is no field, text stands in quotes: \"t5\""},
+        {"s == j", "two column comparison with JSON type is not supported"},
+        {"s == j[\"k\"]", "two column comparison with JSON type is not supported"},
+    };
+    static const struct {
+        const char *text;
+        const char *want;
+    } names[] = {
+        {"sarrr == 1", "field sarrr not exist, did you mean sarr?"},
+        {"Sarr is null", "field Sarr not exist, did you mean sarr?"},
+        {"s == t5", "field t5 not exist; text stands in quotes: \"t5\""},
+        {"s in [a7, b7]", "field a7 not exist; text stands in quotes: \"a7\""},
+        {"s == srr", "field srr not exist, did you mean arr? text stands in quotes: \"srr\""},
+        {"nosuchfield > 1", "field nosuchfield not exist"},
+        {"saar[0] == 1", "field saar not exist, did you mean sarr?"},
+        {"n > 1 and s == t5 or n < 3", "field t5 not exist; text stands in quotes: \"t5\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        check_hint(true, cases[i].text, cases[i].want);
+    }
+    for (size_t i = 0; i < RK_COUNT(names); i++) {
+        check_hint(false, names[i].text, names[i].want);
+    }
+}
+
 /* ---- templates ---- */
 
 static void
@@ -788,13 +943,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sheet),
-        cmocka_unit_test(test_no_dynamic_field),
-        cmocka_unit_test(test_templates),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_constants_and_fields),
-        cmocka_unit_test(test_stable),
-        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_sheet),  cmocka_unit_test(test_no_dynamic_field),
+        cmocka_unit_test(test_hints),  cmocka_unit_test(test_templates),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_constants_and_fields),
+        cmocka_unit_test(test_stable), cmocka_unit_test(test_paths),
         cmocka_unit_test(test_sample),
     };
     return cmocka_run_group_tests_name("filter_table", tests, setup, teardown);
