@@ -22,7 +22,8 @@
 
 #include "base/mem.h"
 
-#define RK_JSON_DEPTH_MAX 128
+#define RK_JSON_DEPTH_MAX       1088 /* of any text: a value that may be stored, and a body around it */
+#define RK_JSON_VALUE_DEPTH_MAX 1024 /* of a value that is stored */
 
 typedef enum rk_json_type {
     RK_JSON_NONE, /* no value */
@@ -44,6 +45,7 @@ typedef struct rk_json_value {
 
 #define RK_JSON_UTF8        1u /* refuse ill-formed UTF-8 */
 #define RK_JSON_OBJECT_ONLY 2u /* refuse anything but an object */
+#define RK_JSON_VALUE       4u /* refuse what nests deeper than RK_JSON_VALUE_DEPTH_MAX */
 
 /* RK_OK, or RK_EINVAL with "JSON at byte N: what is wrong". */
 RK_MUST_CHECK rk_code rk_json_check(rk_str text, unsigned flags, rk_err *err);
@@ -64,6 +66,7 @@ typedef struct rk_json_reader {
     const char *base, *p, *end;
     uint64_t objects[RK_JSON_DEPTH_MAX / 64]; /* bit per level: object or array */
     uint32_t depth;
+    uint32_t depth_max; /* at most RK_JSON_DEPTH_MAX */
     uint8_t expect;
     rk_err *err;
 } rk_json_reader;

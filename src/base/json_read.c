@@ -4,6 +4,8 @@
  * it needs neither recursion nor memory. |expect| says what may come next; every event leaves it
  * pointing at the following token. rk_json_check() is the reader run to the end.
  */
+#include <stdio.h>
+
 #include "base/json.h"
 #include "base/json_private.h"
 
@@ -32,6 +34,7 @@ rk_json_reader_init(rk_json_reader *r, rk_str text, rk_err *err)
     r->end = r->base + (text.data ? text.len : 0);
     r->err = err;
     r->expect = EXPECT_VALUE;
+    r->depth_max = RK_JSON_DEPTH_MAX;
 }
 
 static bool
@@ -288,8 +291,10 @@ scan_scalar(rk_json_reader *r, rk_json_value *value)
 static rk_code
 open_container(rk_json_reader *r, bool object, rk_json_event *event, rk_json_value *value)
 {
-    if (r->depth == RK_JSON_DEPTH_MAX) {
-        return wrong(r, r->p, "nested deeper than 128 levels");
+    if (r->depth == r->depth_max) {
+        char what[48];
+        (void)snprintf(what, sizeof(what), "nested deeper than %u levels", r->depth_max);
+        return wrong(r, r->p, what);
     }
     uint64_t bit = UINT64_C(1) << (r->depth % 64);
     uint64_t *word = &r->objects[r->depth / 64];
@@ -442,6 +447,7 @@ rk_json_check(rk_str text, unsigned flags, rk_err *err)
     rk_json_value value;
 
     rk_json_reader_init(&r, text, err);
+    r.depth_max = flags & RK_JSON_VALUE ? RK_JSON_VALUE_DEPTH_MAX : RK_JSON_DEPTH_MAX;
     RK_RET(rk_json_next(&r, &event, &value));
     if ((flags & RK_JSON_OBJECT_ONLY) && event != RK_JSON_AT_OBJECT) {
         return wrong(&r, r.base, "expected an object");

@@ -303,8 +303,8 @@ check_json(const rk_field *field, rk_str s, size_t row, rk_err *err)
     }
     rk_err local; /* rk_err_wrap() needs one */
     err = err ? err : &local;
-    if (rk_json_check(s, RK_JSON_UTF8 | (field->dynamic ? RK_JSON_OBJECT_ONLY : 0u), err) !=
-        RK_OK) {
+    unsigned object = field->dynamic ? RK_JSON_OBJECT_ONLY : 0u;
+    if (rk_json_check(s, RK_JSON_UTF8 | RK_JSON_VALUE | object, err) != RK_OK) {
         return rk_err_wrap(err, "field '%.*s' holds no valid JSON%s, row number: %zu",
                            RK_STR_ARG(field->name), field->dynamic ? " object" : "", row);
     }

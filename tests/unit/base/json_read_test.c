@@ -134,7 +134,8 @@ test_depth(void **state)
     rk_buf text = {0};
 
     RK_UNUSED(state);
-    for (uint32_t depth = RK_JSON_DEPTH_MAX; depth <= RK_JSON_DEPTH_MAX + 1; depth++) {
+    for (uint32_t depth = RK_JSON_VALUE_DEPTH_MAX; depth <= RK_JSON_DEPTH_MAX + 1; depth++) {
+        rk_err err = {0};
         rk_buf_clear(&text);
         for (uint32_t i = 0; i < depth; i++) {
             rk_buf_str(&text, i % 2 ? RK_STR("{\"a\":") : RK_STR("["));
@@ -145,6 +146,19 @@ test_depth(void **state)
         }
         rk_code code = rk_json_check(rk_buf_view(&text), 0, NULL);
         assert_int_equal(code, depth <= RK_JSON_DEPTH_MAX ? RK_OK : RK_EINVAL);
+        code = rk_json_check(rk_buf_view(&text), RK_JSON_VALUE, &err);
+        assert_int_equal(code, depth <= RK_JSON_VALUE_DEPTH_MAX ? RK_OK : RK_EINVAL);
+        if (code != RK_OK) {
+            assert_non_null(strstr(err.text, "nested deeper than 1024 levels"));
+        } else { /* the innermost value is found through all levels */
+            static rk_str keys[RK_JSON_VALUE_DEPTH_MAX];
+            rk_json_value found;
+            for (uint32_t i = 0; i < depth; i++) {
+                keys[i] = i % 2 ? RK_STR("a") : RK_STR("0");
+            }
+            assert_true(rk_json_find(rk_json_root(rk_buf_view(&text)), keys, depth, &found));
+            assert_int_equal(found.type, RK_JSON_INT);
+        }
     }
     rk_buf_clear(&text);
     for (uint32_t i = 0; i < 1000000; i++) {
