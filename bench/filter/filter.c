@@ -105,6 +105,10 @@ static const char *const expressions[] = {
     "a < 500",
     "s == \"x\"",
     "s in [\"x\", \"y\"]",
+    "a in %100",
+    "w in %20",
+    "w in %1000",
+    "a in %x1000",
     "z == 1",
     "exists z",
     "$meta[\"deep\"][\"k\"] == 3",
@@ -313,7 +317,8 @@ make_column(size_t field, size_t position)
 
 /* ---- expressions ---- */
 
-/* Replaces %N by a list of N values such as the column before it holds. */
+/* Replaces %N by a list of N values such as the column before it holds, %xN by one of numbers and
+ * texts. */
 static void
 spell(rk_buf *out, const char *expr)
 {
@@ -322,12 +327,17 @@ spell(rk_buf *out, const char *expr)
         rk_buf_str(out, rk_str_from(expr));
         return;
     }
-    unsigned n = (unsigned)strtoul(list + 4, NULL, 10);
+    bool mixed = list[4] == 'x';
+    unsigned n = (unsigned)strtoul(list + 4 + mixed, NULL, 10);
     rk_buf_append(out, expr, (size_t)(list - expr) + 3);
     for (unsigned i = 0; i < n; i++) {
         unsigned v = (unsigned)(hash_of(i, 50) % 1000000);
         rk_buf_str(out, i > 0 ? RK_STR(",") : RK_STR("["));
-        if (strncmp(expr, "tag", 3) == 0) {
+        if (mixed && i % 2) {
+            rk_buf_printf(out, "\"t%u\"", v);
+        } else if (strncmp(expr, "w ", 2) == 0) {
+            rk_buf_printf(out, "%.4f", (double)v / 7000);
+        } else if (strncmp(expr, "tag", 3) == 0) {
             rk_buf_printf(out, "\"t%u\"", 2 * i + 1);
         } else if (strncmp(expr, "name", 4) == 0) {
             rk_buf_printf(out, "\"user_%07u\"", v);

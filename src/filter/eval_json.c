@@ -167,20 +167,35 @@ in_answer(const rk__leaf *leaf, rk_json_value v)
     return unknown ? UNKNOWN : NO;
 }
 
-/* Long lists of texts or integers alone: through the set. */
+/* The same for long lists: through the set. */
 static answer
 in_set_answer(const rk__leaf *leaf, rk_json_value v)
 {
-    const rk__set *set = leaf->pred->set;
+    const rk__json_set *set = leaf->pred->json_set;
     rk_str text = {0};
-    if (set->strings_len > 0) {
-        return text_of(leaf, v, &text) ? yes_no(rk__set_has_string(set, text)) : UNKNOWN;
+    bool truth = false;
+    rk__value number;
+
+    if (v.type == RK_JSON_STRING) {
+        if (!text_of(leaf, v, &text)) {
+            return UNKNOWN;
+        }
+        return rk__set_has_string(set->exact, text) ? YES : set->all_texts ? NO : UNKNOWN;
     }
-    rk__value number = number_of(v);
-    if (number.kind == VK_INT) {
-        return yes_no(rk__set_has_int(set, number.i));
+    if (rk_json_get_bool(v, &truth)) {
+        return set->truths[truth] ? YES : set->all_truths ? NO : UNKNOWN;
     }
-    return number.kind == VK_NONE ? UNKNOWN : in_answer(leaf, v);
+    if (v.type == RK_JSON_ARRAY) {
+        return set->arrays ? in_answer(leaf, v) : UNKNOWN;
+    }
+    number = number_of(v);
+    if (number.kind == VK_NONE) {
+        return UNKNOWN;
+    }
+    bool has = number.kind == VK_INT ? rk__set_has_int(set->exact, number.i) ||
+                                           rk__set_has_float(set->exact, (double)number.i)
+                                     : rk__set_has_float(set->doubles, number.f);
+    return has ? YES : set->all_numbers ? NO : UNKNOWN;
 }
 
 static answer
@@ -283,11 +298,8 @@ found_answer(const rk__leaf *leaf, rk_json_value v)
         return cmp_answer(leaf, v, pred->cmp, pred->value);
     case PK_RANGE:
         return range_answer(leaf, v);
-    case PK_IN: {
-        const rk__set *set = pred->set;
-        bool pure = pred->value.list->n >= RK__SET_FROM && (set->only_ints || set->only_strings);
-        return pure ? in_set_answer(leaf, v) : in_answer(leaf, v);
-    }
+    case PK_IN:
+        return pred->json_set ? in_set_answer(leaf, v) : in_answer(leaf, v);
     case PK_LIKE:
     case PK_REGEX:
         return text_of(leaf, v, &text) ? yes_no(rk__test_string(leaf, text)) : UNKNOWN;

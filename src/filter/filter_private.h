@@ -351,6 +351,21 @@ typedef struct rk__set {
 #define RK__SET_FROM           12 /* values of a list over JSON from which the set serves */
 #define RK__BITS_PER_SLOT_LOG2 3  /* bits of |int_bits| and |text_bits| to a slot */
 
+/*
+ * A list over JSON. A value meets constants of its own kind; where it equals none of them the
+ * answer is no when all are of that kind, else unknown. Numbers are equal as integers, or as
+ * doubles when one of the two is no integer.
+ */
+typedef struct rk__json_set {
+    const rk__set *exact;   /* integers, floats and texts as they were written */
+    const rk__set *doubles; /* all numbers as doubles */
+    bool truths[2];         /* false, true */
+    bool arrays;
+    bool all_numbers, all_texts, all_truths;
+} rk__json_set;
+
+RK_MUST_CHECK rk_code rk__json_set_new(const rk__json_set **out, const rk__values *list,
+                                       rk_arena *arena);
 RK_MUST_CHECK rk_code rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena);
 bool rk__set_has_int(const rk__set *set, int64_t v);
 bool rk__set_has_float(const rk__set *set, double v);
@@ -495,6 +510,7 @@ struct rk__pred {
     rk__range range;    /* of PK_ARITH: where the result must lie */
     rk__divisor divide; /* of PK_ARITH with / or % by an integer */
     const rk__set *set;
+    const rk__json_set *json_set; /* of a long IN list over JSON, else NULL */
     const rk__like *like;
     const rk__regex *regex;
     uint32_t regex_slot;      /* which scratch */

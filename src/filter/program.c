@@ -209,6 +209,10 @@ prepare_leaf(rk_filter *filter, rk__pred *pred, rk_arena *arena)
         bound(pred, pred->hi_open ? TK_LT : TK_LE, pred->value2);
     } else if (pred->kind == PK_IN || pred->kind == PK_CONTAINS) {
         RK_RET(rk__set_new(&pred->set, pred->value.list, arena));
+        if (pred->kind == PK_IN && pred->col->kind == CK_JSON &&
+            pred->value.list->n >= RK__SET_FROM) {
+            RK_RET(rk__json_set_new(&pred->json_set, pred->value.list, arena));
+        }
     } else if (pred->kind == PK_ARITH) {
         bound_result(pred);
     } else if (pred->kind == PK_REGEX) {

@@ -287,6 +287,43 @@ rk__set_new(const rk__set **out, const rk__values *list, rk_arena *arena)
     return RK_OK;
 }
 
+rk_code
+rk__json_set_new(const rk__json_set **out, const rk__values *list, rk_arena *arena)
+{
+    rk__json_set *set = RK_ARENA_NEW(arena, rk__json_set);
+    rk__values exact = {.data = RK_ARENA_ARRAY(arena, rk__value, list->n + 1)};
+    rk__values doubles = {.data = RK_ARENA_ARRAY(arena, rk__value, list->n + 1)};
+    size_t truths = 0;
+
+    if (!set || !exact.data || !doubles.data) {
+        return RK_ENOMEM;
+    }
+    exact.cap = doubles.cap = list->n + 1;
+    for (size_t i = 0; i < list->n; i++) {
+        rk__value v = list->data[i];
+        if (v.kind == VK_BOOL) {
+            set->truths[v.b] = true;
+            truths++;
+        } else if (v.kind == VK_LIST) {
+            set->arrays = true;
+        } else {
+            exact.data[exact.n++] = v;
+        }
+        if (v.kind == VK_INT || v.kind == VK_FLOAT) {
+            v.f = v.kind == VK_INT ? (double)v.i : v.f;
+            v.kind = VK_FLOAT;
+            doubles.data[doubles.n++] = v;
+        }
+    }
+    RK_RET(rk__set_new(&set->exact, &exact, arena));
+    RK_RET(rk__set_new(&set->doubles, &doubles, arena));
+    set->all_numbers = doubles.n == list->n;
+    set->all_texts = set->exact->only_strings && exact.n == list->n;
+    set->all_truths = truths == list->n;
+    *out = set;
+    return RK_OK;
+}
+
 bool
 rk__set_has_int(const rk__set *set, int64_t v)
 {

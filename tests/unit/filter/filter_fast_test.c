@@ -725,6 +725,160 @@ test_many_rows(void **state)
     free_table(t);
 }
 
+/* ---- long lists over JSON ---- */
+
+/* Values of a key, and constants of lists that may equal them. */
+static const char *const json_values[] = {
+    "0",
+    "1",
+    "5",
+    "5.0",
+    "-0.0",
+    "0.5",
+    "2.5",
+    "1e300",
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740992.0",
+    "9223372036854775807",
+    "9223372036854775808",
+    "true",
+    "false",
+    "null",
+    "\"a\"",
+    "\"5\"",
+    "\"t\\u0041\"",
+    "\"tA\"",
+    "\"a text of more than sixteen bytes\"",
+    "\"\"",
+    "[1]",
+    "[1, \"a\"]",
+    "[]",
+    "{}",
+    "{\"a\": 1}",
+};
+static const char *const json_constants[] = {
+    "0",
+    "1",
+    "5",
+    "5.0",
+    "0.5",
+    "1e300",
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740992.0",
+    "9223372036854775807",
+    "9223372036854775808.0",
+    "true",
+    "false",
+    "'a'",
+    "'5'",
+    "'tA'",
+    "'a text of more than sixteen bytes'",
+    "''",
+    "[1]",
+    "[1, 'a']",
+};
+
+static fh_table *
+json_table(void)
+{
+    fh_table *t = fh_table_new(RK_COUNT(json_values) + 2);
+    char text[100];
+
+    for (size_t row = 0; row < t->rows; row++) {
+        for (size_t i = 0; i < FH_FIELDS; i++) {
+            *fh_cell(t, row, i) =
+                i == FH_J || t->schema->fields[i].nullable ? (fh_value){0} : fh_int(0);
+        }
+        *fh_cell(t, row, FH_B) = *fh_cell(t, row, FH_AB) = fh_bool(false);
+        *fh_cell(t, row, FH_F) = *fh_cell(t, row, FH_AF) = fh_float(0);
+        *fh_cell(t, row, FH_S) = fh_string("");
+        *fh_cell(t, row, FH_META) = fh_json(t->arena, "{}");
+        for (size_t i = 0; i < FH_FIELDS; i++) {
+            if (t->schema->fields[i].type == RK_ARRAY) {
+                *fh_cell(t, row, i) = fh_list(t->arena, 0, NULL);
+            }
+        }
+        if (row < RK_COUNT(json_values)) {
+            (void)snprintf(text, sizeof(text), "{\"k\": %s}", json_values[row]);
+            *fh_cell(t, row, FH_J) = fh_json(t->arena, text);
+        } else if (row == RK_COUNT(json_values)) {
+            *fh_cell(t, row, FH_J) = fh_json(t->arena, "{}");
+        }
+    }
+    fh_table_build(t);
+    return t;
+}
+
+static uint64_t
+passing(const fh_table *t, rk_str text)
+{
+    rk_arena *arena = rk_arena_new(0);
+    const rk_filter *filter = NULL;
+    rk_filter_chunk all = {t->rows, t->columns};
+    rk_err err = {0};
+    uint64_t bits = 0;
+
+    if (rk_filter_compile(&filter, text, t->schema, NULL, arena, &err) != RK_OK ||
+        rk_filter_eval(filter, &all, &bits, arena, &err) != RK_OK) {
+        fail_msg("%.*s: %s", RK_STR_ARG(text), err.text);
+    }
+    rk_arena_free(arena);
+    return bits;
+}
+
+/* A list is the or of its members: what each says alone, of which lists are searched plainly. */
+static void
+test_json_lists(void **state)
+{
+    uint64_t is[RK_COUNT(json_constants)];
+    uint64_t is_not[RK_COUNT(json_constants)];
+    fh_table *t = json_table();
+    rk_buf text = {0};
+
+    (void)state;
+    assert_true(t->rows <= 64);
+    rk_rng_init(&rng, 16);
+    for (size_t i = 0; i < RK_COUNT(json_constants); i++) {
+        for (int negated = 0; negated < 2; negated++) {
+            rk_buf_clear(&text);
+            rk_buf_printf(&text, "j['k'] %sin [%s]", negated ? "not " : "", json_constants[i]);
+            *(negated ? &is_not[i] : &is[i]) = passing(t, rk_buf_view(&text));
+        }
+        assert_int_equal(is[i] & is_not[i], 0);
+    }
+    for (int round = 0; round < 400; round++) {
+        /* of all kinds, or of some next to each other: numbers alone, texts alone ... */
+        size_t from = round % 4 ? below(RK_COUNT(json_constants)) : 0;
+        size_t kinds = round % 4 ? 1 + below((unsigned)(RK_COUNT(json_constants) - from))
+                                 : RK_COUNT(json_constants);
+        unsigned n = round % 5 ? 9 + below(20) : 300;
+        uint64_t any = 0;
+        uint64_t none = UINT64_MAX;
+        rk_buf list = {0};
+        for (unsigned i = 0; i < n; i++) {
+            size_t c = from + below((unsigned)kinds);
+            rk_buf_printf(&list, "%s%s", i ? ", " : "", json_constants[c]);
+            any |= is[c];
+            none &= is_not[c];
+        }
+        for (int negated = 0; negated < 2; negated++) {
+            rk_buf_clear(&text);
+            rk_buf_printf(&text, "j['k'] %sin [%.*s]", negated ? "not " : "",
+                          RK_STR_ARG(rk_buf_view(&list)));
+            uint64_t got = passing(t, rk_buf_view(&text));
+            if (got != (negated ? none : any)) {
+                fail_msg("%.*s: %llx, should be %llx", RK_STR_ARG(rk_buf_view(&text)),
+                         (unsigned long long)got, (unsigned long long)(negated ? none : any));
+            }
+        }
+        rk_buf_deinit(&list);
+    }
+    rk_buf_deinit(&text);
+    fh_table_free(t);
+}
+
 /* ---- sets and division ---- */
 
 static void
@@ -792,9 +946,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels), cmocka_unit_test(test_json_kernels),
-        cmocka_unit_test(test_sets),    cmocka_unit_test(test_division),
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_kernels),    cmocka_unit_test(test_json_kernels),
+        cmocka_unit_test(test_json_lists), cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_division),   cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_many_rows),
     };
     return cmocka_run_group_tests_name("filter_fast", tests, NULL, NULL);
 }
