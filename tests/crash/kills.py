@@ -29,7 +29,7 @@ FAULT_WAIT_S = 6
 # How often a point is passed: the kill comes at a random pass up to this one. Others: 3.
 PASSES = {"wal.append": 150, "append.before_apply": 150, "object.put": 12, "segment.write": 12, "meta": 12, "view": 3,
           "wal.roll": 2, "wal.truncate": 2, "drop": 1, "flush": 3, "index": 2, "compact": 1}
-SERVED_WAIT_S = 20
+SERVED_WAIT_S = 60
 
 
 def kill_count():

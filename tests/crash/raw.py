@@ -6,7 +6,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb
 
 DIM = 8
 PAYLOAD_BYTES = 240
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 STRONG = 0
 OPTIONS = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1),
            ("grpc.max_send_message_length", -1), ("grpc.initial_reconnect_backoff_ms", 50)]

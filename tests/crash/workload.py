@@ -261,9 +261,9 @@ class Load:
     def stop(self):
         self.stop_event.set()
         for thread in self.threads:
-            thread.join(60)
+            thread.join(120)
             if thread.is_alive():
-                raise Mismatch("a client still waits for an answer 60 s after the end")
+                raise Mismatch("a client still waits for an answer 120 s after the end")
         for one in self.writers + ([self.changer] if self.changer else []):
             if one.problem:
                 raise Mismatch(one.problem)

@@ -19,6 +19,7 @@ ROWS = 2000
 # A request may hold its own 64 MiB several times over, never much more. Sanitizers keep what is freed for a while.
 MEMORY_MAX = (768 << 20) * int(os.environ.get("RK_MEMORY_SCALE", "1"))
 MEMORY_AFTER_MAX = MEMORY_MAX // 2
+HONEST_WITHIN_S = 20  # a moment; a machine may be busy
 
 
 class Scene:
@@ -48,18 +49,18 @@ class Scene:
         begin = time.monotonic()
         fresh = Client(self.server.grpc)
         try:
-            count = fresh.count(HONEST, timeout=10)
+            count = fresh.count(HONEST)
             ids, _ = fresh.nearest(HONEST, [0.5] * 8, 5)
         finally:
             fresh.close()
         assert count == ROWS and len(ids) == 5, (count, ids)
         took = time.monotonic() - begin
-        assert took < 5, "an honest request took %.1f s" % took
+        assert took < HONEST_WITHIN_S, "an honest request took %.1f s" % took
         peak = self.peak()
         assert peak < MEMORY_MAX, "the server held %d MiB" % (peak >> 20)
         if held:
             return
-        end = time.monotonic() + 5  # it gives memory back every few seconds
+        end = time.monotonic() + 30  # it gives memory back every few seconds
         now = self.server.resident_bytes()
         while now >= self.base + MEMORY_AFTER_MAX and time.monotonic() < end:
             time.sleep(0.1)

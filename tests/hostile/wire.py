@@ -68,7 +68,8 @@ class Socket:
 
     def __init__(self, address, timeout=5):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=timeout)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, data):
@@ -128,7 +129,7 @@ class H2(Socket):
                 return False
         return True
 
-    def answer(self, seconds=5, stream=1):
+    def answer(self, seconds=30, stream=1):
         """How a stream ended: "end", "reset", "goaway", "closed", or "" when nothing came in time."""
         buffer = b""
         end = time.monotonic() + seconds

@@ -14,8 +14,10 @@ import threading
 import time
 import urllib.request
 
-READY_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 30
+# Long after the slowest of busy machines would be done.
+READY_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+WAIT_TIMEOUT_S = 120
 
 # Small enough for several servers on one machine.
 SETTINGS = {"REDKITE_MEMORY_LIMIT": "4GiB"}
@@ -132,7 +134,7 @@ class Server:
         except OSError:
             return ""
 
-    def http(self, path, timeout=10):
+    def http(self, path, timeout=60):
         """Body of a GET on the metrics port."""
         with urllib.request.urlopen("http://%s%s" % (self.metrics, path), timeout=timeout) as reply:
             return reply.read().decode()
@@ -142,7 +144,7 @@ class Server:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def wait_until(condition, timeout_s=20, what="condition", every_s=0.05):
+def wait_until(condition, timeout_s=WAIT_TIMEOUT_S, what="condition", every_s=0.05):
     """Polls until condition() is true and returns its value; an error after timeout_s."""
     end = time.monotonic() + timeout_s
     while True:

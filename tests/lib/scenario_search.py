@@ -5,6 +5,7 @@ from pymilvus import DataType
 
 import vectors
 from helpers import CLIENT_3, check_error, count, create, hits_of
+from redkite_server import wait_until
 from runner import case
 
 D = DataType
@@ -244,6 +245,10 @@ def templates(t):
 @case
 def growing_rows_can_be_left_out(t):
     name, data = filled(t)
-    found = t.client.search(name, data=[data.sent[200]], limit=N, search_params={"ignore_growing": True})[0]
-    keys = sorted(k for k, _ in hits_of(found))
+
+    def search():
+        found = t.client.search(name, data=[data.sent[200]], limit=N, search_params={"ignore_growing": True})[0]
+        return sorted(k for k, _ in hits_of(found))
+    wait_until(lambda: len(search()) >= N // 2, what="a sealed segment that is searched")
+    keys = search()
     assert keys == list(range(N // 2)), (len(keys), keys[-1:])

@@ -320,7 +320,7 @@ module.exports = {
       if (IndexState[state] === IndexState.Finished || state === 'Finished') {
         break;
       }
-      assert.ok(i < 200, `the index is still ${state}`);
+      assert.ok(i < 2400, `the index is still ${state}`);
       await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
     const progress = ok(await client.getIndexBuildProgress({ collection_name: name, field_name: 'vector' }));

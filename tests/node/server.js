@@ -7,7 +7,7 @@ const os = require('os');
 const path = require('path');
 const readline = require('readline');
 
-const READY_TIMEOUT_MS = 30000;
+const READY_TIMEOUT_MS = 120000;
 
 class Server {
   constructor(wiring) {
@@ -38,7 +38,7 @@ class Server {
       });
     });
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error('the server is not ready after 30 s')), READY_TIMEOUT_MS);
+      const timer = setTimeout(() => reject(new Error('the server is not ready after 120 s')), READY_TIMEOUT_MS);
       readline.createInterface({ input: this.process.stdout }).on('line', (line) => {
         const found = /^ready grpc=(\S+)/.exec(line);
         if (found) {
@@ -59,7 +59,7 @@ class Server {
   }
 
   async stop() {
-    const timer = setTimeout(() => this.process.kill('SIGKILL'), 20000);
+    const timer = setTimeout(() => this.process.kill('SIGKILL'), 60000);
     this.process.kill('SIGTERM');
     const exit = await this.ended;
     clearTimeout(timer);

@@ -38,7 +38,7 @@ def quick(t, rows=30, **options):
 
 
 def wait_loaded(t, name):
-    for _ in range(400):
+    for _ in range(6000):
         data = t.data("/collections/get_load_state", collectionName=name)
         if data["loadState"] == "LoadStateLoaded":
             assert data["loadProgress"] == 100

@@ -4,7 +4,7 @@ import http.client
 import json
 import subprocess
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 class Reply:

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.." || exit 1
 
 bin=${REDKITE_BIN:-$PWD/build/release/redkite}
 work=$(mktemp -d "${RK_WORK:-/tmp}/smoke.XXXXXX")
-ready_max_s=${RK_SMOKE_READY_MAX_S:-30}
+ready_max_s=${RK_SMOKE_READY_MAX_S:-120}
 passed=0
 failed=0
 server=""
@@ -108,9 +108,9 @@ one_wiring() {
         bad "starts" "not ready: $(tail -3 "$work/log.$wiring")"
         return
     fi
-    reply=$(curl -sS --max-time 10 "http://$metrics/healthz")
+    reply=$(curl -sS --max-time 60 "http://$metrics/healthz")
     if [ "$reply" = OK ]; then ok "healthz"; else bad "healthz" "$reply"; fi
-    reply=$(curl -sS --max-time 10 "http://$metrics/metrics")
+    reply=$(curl -sS --max-time 60 "http://$metrics/metrics")
     if echo "$reply" | grep -c '^# TYPE ' >/dev/null; then ok "metrics"; else bad "metrics" "${reply:0:200}"; fi
     reply=$("$bin" run standalone --data "$data" --listen 127.0.0.1:0 --metrics none 2>&1 >/dev/null </dev/null)
     if [ $? -eq 1 ] && echo "$reply" | grep -q "in use"; then
@@ -189,10 +189,10 @@ tls() {
         return
     fi
     for version in --http1.1 --http2; do
-        reply=$(curl -sS --max-time 10 $version --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' 2>&1)
+        reply=$(curl -sS --max-time 60 $version --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' 2>&1)
         case $reply in *'"code":0'*) ok "TLS, $version" ;; *) bad "TLS, $version" "$reply" ;; esac
     done
-    if curl -sS --max-time 10 "http://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
+    if curl -sS --max-time 60 "http://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
         bad "plain text on a TLS port is refused" "$(cat "$work/plain")"
     else
         ok "plain text on a TLS port is refused"
@@ -203,12 +203,12 @@ tls() {
         bad "starts with mutual TLS" "$(tail -3 "$work/log.$wiring")"
         return
     fi
-    if curl -sS --max-time 10 --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
+    if curl -sS --max-time 60 --cacert "$work/ca.pem" "https://$grpc/$list" -d '{}' >"$work/plain" 2>&1; then
         bad "no client certificate is refused" "$(cat "$work/plain")"
     else
         ok "no client certificate is refused"
     fi
-    reply=$(curl -sS --max-time 10 --cacert "$work/ca.pem" --cert "$work/client.pem" --key "$work/client.key" \
+    reply=$(curl -sS --max-time 60 --cacert "$work/ca.pem" --cert "$work/client.pem" --key "$work/client.key" \
         "https://$grpc/$list" -d '{}' 2>&1)
     case $reply in *'"code":0'*) ok "client certificate" ;; *) bad "client certificate" "$reply" ;; esac
     if stop; then ok "mutual TLS server stops"; else bad "mutual TLS server stops" "$(tail -3 "$work/log.$wiring")"; fi

@@ -189,7 +189,7 @@ check_refused(rk_rpc_client *client, const char *words)
 {
     rk_err err = {0};
 
-    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(10000), &err), RK_EUNAVAILABLE);
+    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(60000), &err), RK_EUNAVAILABLE);
     if (words && !strstr(err.text, words)) {
         fail_msg("wanted \"%s\" in: %s", words, err.text);
     }
@@ -339,15 +339,20 @@ test_deadline_and_cancel(void **state)
     client = client_to(rk_rpc_server_address(echo.server));
     assert_int_equal(call_once(client, "/t/Echo", "a", INT64_MAX, &err), RK_OK);
     assert_int_equal(echo.deadline_ns, INT64_MAX);
-    assert_int_equal(call_once(client, "/t/Echo", "a", in_ms(5000), &err), RK_OK);
-    assert_in_range((uint64_t)echo.deadline_ns / 1000000, (uint64_t)now_ms() + 3000,
-                    (uint64_t)now_ms() + 5100);
     began = now_ms();
-    assert_int_equal(call_once(client, "/t/Hold", "b", in_ms(200), &err), RK_EDEADLINE);
-    assert_in_range((uint64_t)(now_ms() - began), 150, 2000);
-    assert_string_equal(err.text, rk_code_get_info(RK_EDEADLINE)->text);
-    while (atomic_load(&echo.cancelled) < 1) { /* the handler saw it */
-        usleep(1000);
+    assert_int_equal(call_once(client, "/t/Echo", "a", in_ms(60000), &err), RK_OK);
+    /* not before the caller's, and later by no more than the call was under way */
+    assert_in_range((uint64_t)echo.deadline_ns / 1000000, (uint64_t)began + 59900,
+                    (uint64_t)now_ms() + 60100);
+    for (int i = 0; atomic_load(&echo.cancelled) < 1; i++) { /* until the handler saw it: */
+        assert_true(i < 20); /* on a busy machine the time may be over before it is sent */
+        began = now_ms();
+        assert_int_equal(call_once(client, "/t/Hold", "b", in_ms(200), &err), RK_EDEADLINE);
+        assert_in_range((uint64_t)(now_ms() - began), 150, 30000);
+        assert_string_equal(err.text, rk_code_get_info(RK_EDEADLINE)->text);
+        for (int k = 0; k < 1000 && atomic_load(&echo.cancelled) < 1; k++) {
+            usleep(1000);
+        }
     }
     assert_int_equal(call_once(client, "/t/Echo", "a", in_ms(-1), &err), RK_EDEADLINE);
     assert_int_equal(call_once(client, "/t/Echo", "c", INT64_MAX, &err),
@@ -557,14 +562,14 @@ test_reconnect(void **state)
     echo_start(&echo, &options);
     snprintf(address, sizeof(address), "%s", rk_rpc_server_address(echo.server));
     client = client_to(address);
-    assert_int_equal(call_once(client, "/t/Echo", "1", in_ms(5000), &err), RK_OK);
+    assert_int_equal(call_once(client, "/t/Echo", "1", in_ms(60000), &err), RK_OK);
     echo_stop(&echo);
-    assert_int_equal(call_once(client, "/t/Echo", "2", in_ms(5000), &err), RK_EUNAVAILABLE);
+    assert_int_equal(call_once(client, "/t/Echo", "2", in_ms(60000), &err), RK_EUNAVAILABLE);
     assert_non_null(strstr(err.text, address));
     options.listen = address;
     echo_start(&echo, &options);
-    until = now_ms() + 10000;
-    while (call_once(client, "/t/Echo", "3", in_ms(5000), &err) != RK_OK) {
+    until = now_ms() + 60000;
+    while (call_once(client, "/t/Echo", "3", in_ms(60000), &err) != RK_OK) {
         assert_true(now_ms() < until);
     }
     rk_rpc_client_free(client);
@@ -617,12 +622,14 @@ test_no_server(void **state)
     rk_err err = {0};
 
     RK_UNUSED(state);
-    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(5000), &err), RK_EUNAVAILABLE);
+    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(60000), &err), RK_EUNAVAILABLE);
     assert_non_null(strstr(err.text, "127.0.0.1:1"));
-    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(5000), &err), RK_EUNAVAILABLE);
+    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(60000), &err), RK_EUNAVAILABLE);
     rk_rpc_client_free(client);
-    client = client_to("no.such.host.invalid:1");
-    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(20000), &err), RK_EUNAVAILABLE);
+    /* a label of more than 63 bytes: no name server is asked, there may be none to answer */
+    client = client_to("no-such-host-no-such-host-no-such-host-no-such-host-no-such-host-no-such."
+                       "invalid:1");
+    assert_int_equal(call_once(client, "/t/Echo", "x", in_ms(60000), &err), RK_EUNAVAILABLE);
     rk_rpc_client_free(client);
     rk_rpc_client_options_init(&options);
     options.address = "nonsense";

@@ -21,7 +21,7 @@ now_ms(void)
 
 /* ---- server ---- */
 
-#define HOLD_LATE_NS (INT64_C(300) * 1000000)
+#define HOLD_LATE_NS (INT64_C(1000) * 1000000)
 
 typedef struct later {
     echo_server *echo;

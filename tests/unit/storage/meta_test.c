@@ -357,7 +357,7 @@ on_event(void *user, const rk_meta_event *event, int64_t rev)
 static void
 wait_events(seen *s, int64_t n)
 {
-    for (int i = 0; i < 5000 && s->events < n; i++) {
+    for (int i = 0; i < 60000 && s->events < n; i++) {
         usleep(1000);
     }
     assert_int_equal(s->events, n);
@@ -491,7 +491,7 @@ test_history_bound(void **state)
 static void
 wait_dump(rk_meta *meta, const char *want)
 {
-    for (int i = 0; i < 5000 && strcmp(dump(meta, ""), want) != 0; i++) {
+    for (int i = 0; i < 60000 && strcmp(dump(meta, ""), want) != 0; i++) {
         usleep(1000);
     }
     assert_string_equal(dump(meta, ""), want);

@@ -124,7 +124,7 @@ rig_hits(const roles *r, int role)
 void
 rig_wait_hits(const roles *r, int role, int least)
 {
-    for (int i = 0; i < 1000 && rig_hits(r, role) < least; i++) {
+    for (int i = 0; i < RIG_WAITS && rig_hits(r, role) < least; i++) {
         usleep(5000);
     }
     assert_true(rig_hits(r, role) >= least);
@@ -516,7 +516,7 @@ rig_load(roles *r, const pb_rk_CollectionInfo *c)
     pb_rk_Empty *nothing = NULL;
 
     MUST(r, pb_rk_Coordinator_Load(r->co, &load, &nothing, &r->ctx));
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < RIG_WAITS; i++) {
         MUST(r, pb_rk_Coordinator_GetLoadState(r->co, &id, &state, &r->ctx));
         if (state->progress == 100) {
             return;
@@ -545,7 +545,7 @@ rig_flush(roles *r, const pb_rk_CollectionInfo *c)
     ask.segment_ids.data = out->segment_ids.data;
     ask.segment_ids.n = out->segment_ids.n;
     ask.flush_ts = out->flush_ts;
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < RIG_WAITS; i++) {
         MUST(r, pb_rk_Coordinator_GetFlushState(r->co, &ask, &state, &r->ctx));
         if (state->flushed) {
             return;
@@ -597,7 +597,7 @@ rig_settle(roles *r, const pb_rk_CollectionInfo *c, size_t most)
     pb_rk_ListSegmentsRequest list = {.collection_id = c->id};
     pb_rk_DescribeIndexRequest describe = {.collection_id = c->id};
 
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < RIG_WAITS; i++) {
         pb_rk_ListSegmentsResponse *segments = NULL;
         pb_rk_DescribeIndexResponse *indexes = NULL;
         MUST(r, pb_rk_Coordinator_ListSegments(r->co, &list, &segments, &r->ctx));
@@ -637,7 +637,7 @@ rig_objects(roles *r)
 void
 rig_wait_objects(roles *r, size_t most)
 {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < RIG_WAITS; i++) {
         if (rig_objects(r) <= most) {
             return;
         }

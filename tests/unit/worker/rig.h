@@ -31,6 +31,8 @@
 
 #define DIM 4
 
+#define RIG_WAITS 12000 /* of 5 ms: longer than anything takes on the busiest machine */
+
 typedef enum tamper_mode { TAMPER_OFF, TAMPER_REFUSE, TAMPER_LOSE_REPLY, TAMPER_LATE } tamper_mode;
 
 /* Which calls are tampered with: the next |calls| of |method|. */

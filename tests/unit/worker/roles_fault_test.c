@@ -28,11 +28,14 @@ deadline_passes_after_the_log(bool far)
     assert_int_equal(rig_count(r, c, ""), 100);
     request.deletes.data = deletes;
     request.deletes.n = 1;
-    rig_delay(r, RIG_COORDINATOR, PB_RK_Coordinator_AllocTimestamp, 300, 1);
-    ctx.deadline_ns = clock->monotonic_ns(clock->self) + 200 * INT64_C(1000000);
+    rig_delay(r, RIG_COORDINATOR, PB_RK_Coordinator_AllocTimestamp, 1200, 1);
+    ctx.deadline_ns = clock->monotonic_ns(clock->self) + 1000 * INT64_C(1000000);
     if (pb_rk_StreamingNode_Append(r->sn, &request, &out, &ctx) != RK_OK) {
         assert_true(far); /* the client stops waiting, the write goes on */
-        usleep(400000);
+        rig_wait_hits(r, RIG_COORDINATOR, 1);
+        for (int i = 0; i < RIG_WAITS && rig_count(r, c, "") > 90; i++) {
+            usleep(5000);
+        }
     }
     assert_int_equal(rig_hits(r, RIG_COORDINATOR), 1);
     rig_insert(r, c, 1000, 1, "y", false);
@@ -154,7 +157,7 @@ ends_between_two_channels(bool far)
     rig_insert_shard(r, c, 0, 0, 100, "x", false);
     rig_fault("flush.before_save:2:error+");
     MUST(r, pb_rk_Coordinator_Flush(r->co, &request, &out, &r->ctx));
-    for (int i = 0; i < 1000 && rig_objects(r) < 4; i++) {
+    for (int i = 0; i < RIG_WAITS && rig_objects(r) < 4; i++) {
         usleep(5000);
     }
     rig_stop(r);
@@ -197,20 +200,27 @@ log_is_bounded(bool far)
     pb_rk_CollectionInfo *quiet = rig_create(r, "quiet");
     pb_rk_CollectionInfo *busy = rig_create(r, "busy");
     char command[128];
-    char line[64] = "";
-    FILE *pipe;
+    long kilobytes = 0;
 
     rig_insert(r, quiet, 0, 1, "x", false);
     for (int i = 0; i < 24; i++) {
         rig_insert(r, busy, i * 20000, 20000, "a tag of some length, so that it fills", false);
     }
     rig_flush(r, busy);
-    (void)snprintf(command, sizeof(command), "du -sk %s/wal", r->path);
-    pipe = popen(command, "r");
-    assert_non_null(pipe);
-    assert_non_null(fgets(line, sizeof(line), pipe));
-    assert_int_equal(pclose(pipe), 0);
-    assert_true((int)strtol(line, NULL, 10) < 12 * 1024);
+    (void)snprintf(command, sizeof(command), "du -sk %s/wal 2>/dev/null", r->path);
+    for (int i = 0; i < RIG_WAITS / 20; i++) {
+        char line[64] = "";
+        FILE *pipe = popen(command, "r");
+        assert_non_null(pipe);
+        assert_non_null(fgets(line, sizeof(line), pipe));
+        (void)pclose(pipe); /* not 0 where a file went while it was counted */
+        kilobytes = strtol(line, NULL, 10);
+        if (kilobytes < 12 * 1024) {
+            break;
+        }
+        usleep(100000);
+    }
+    assert_in_range(kilobytes, 1, 12 * 1024 - 1);
     rig_index_and_load(r, quiet);
     assert_int_equal(rig_count(r, quiet, ""), 1);
     roles_free(r);
@@ -246,13 +256,13 @@ merged_before_it_was_loaded(bool far)
         rig_insert(r, c, i * 10, 10, "x", false);
         rig_flush(r, c);
     }
-    for (int i = 0; i < 1000 && rig_live_segments(r, c) > 1; i++) {
+    for (int i = 0; i < RIG_WAITS && rig_live_segments(r, c) > 1; i++) {
         usleep(5000);
     }
     assert_int_equal(rig_live_segments(r, c), 1);
     assert_int_equal(rig_count(r, c, ""), 80);
     rig_refuse(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EIO, 0);
-    for (int i = 0; i < 1000 && growing_bytes(r, c) > 0; i++) {
+    for (int i = 0; i < RIG_WAITS && growing_bytes(r, c) > 0; i++) {
         assert_int_equal(rig_count(r, c, ""), 80);
         usleep(5000);
     }
@@ -276,7 +286,7 @@ view_answers_are_lost(bool far)
     rig_lose_reply(r, RIG_STREAMING, PB_RK_StreamingNode_SyncView, RK_EUNAVAILABLE, 1);
     rig_lose_reply(r, RIG_QUERY, PB_RK_QueryNode_LoadSegments, RK_EUNAVAILABLE, 1);
     rig_flush(r, c);
-    for (int i = 0; i < 1000 && growing_bytes(r, c) > 0; i++) {
+    for (int i = 0; i < RIG_WAITS && growing_bytes(r, c) > 0; i++) {
         assert_int_equal(rig_count(r, c, ""), 100);
         usleep(5000);
     }
@@ -313,7 +323,7 @@ load_and_release_heal(bool far)
     rig_refuse(r, RIG_STREAMING, PB_RK_StreamingNode_SyncView, RK_EUNAVAILABLE, 1);
     began = clock->monotonic_ns(clock->self);
     MUST(r, pb_rk_Coordinator_Release(r->co, &id, &nothing, &r->ctx));
-    assert_true(clock->monotonic_ns(clock->self) - began < INT64_C(10) * 1000000000);
+    assert_true(clock->monotonic_ns(clock->self) - began < INT64_C(30) * 1000000000);
     assert_int_equal(rig_hits(r, RIG_STREAMING), 1);
     MUST(r, pb_rk_Coordinator_GetLoadState(r->co, &id, &state, &r->ctx));
     assert_int_equal(state->state, PB_COMMON_LoadState_LoadStateNotLoad);
@@ -337,7 +347,7 @@ release_is_taken_back(bool far)
     rig_flush(r, c);
     rig_insert(r, c, 100, 100, "x", false);
     rig_refuse(r, RIG_QUERY, PB_RK_QueryNode_ReleaseSegments, RK_EUNAVAILABLE, 1000000);
-    ctx.deadline_ns = clock->monotonic_ns(clock->self) + INT64_C(300) * 1000000;
+    ctx.deadline_ns = clock->monotonic_ns(clock->self) + INT64_C(1000) * 1000000;
     assert_int_equal(pb_rk_Coordinator_Release(r->co, &id, &nothing, &ctx), RK_EDEADLINE);
     rig_wait_hits(r, RIG_QUERY, 1);
     assert_int_equal(pb_rk_Coordinator_DropIndex(r->co, &drop, &nothing, &r->ctx), RK_EINVAL);
@@ -429,7 +439,7 @@ build_fails(bool far)
     rig_insert(r, c, 0, 2000, "x", false);
     rig_fault("index.before_build:1:error+");
     rig_flush(r, c);
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < RIG_WAITS; i++) {
         MUST(r, pb_rk_Coordinator_DescribeIndex(r->co, &describe, &indexes, &r->ctx));
         if (indexes->indexes.data[0]->state == PB_COMMON_IndexState_Failed) {
             break;
@@ -469,7 +479,7 @@ create_and_drop_fail(bool far)
     MUST(r, pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx));
     assert_int_equal(pb_rk_Coordinator_DescribeCollection(r->co, &key, &info, &r->ctx),
                      RK_ECOLLECTION_NOT_FOUND);
-    for (int i = 0; i < 1000 && left.n > 0; i++) {
+    for (int i = 0; i < RIG_WAITS && left.n > 0; i++) {
         MUST(r, rk_meta_list(r->meta, RK_STR("drop/"), 0, &left, r->arena, &r->err));
         usleep(5000);
     }
@@ -477,7 +487,7 @@ create_and_drop_fail(bool far)
     key.name = RK_STR("z"); /* nothing was ever written to it */
     MUST(r, pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx));
     left.n = 1;
-    for (int i = 0; i < 1000 && left.n > 0; i++) {
+    for (int i = 0; i < RIG_WAITS && left.n > 0; i++) {
         MUST(r, rk_meta_list(r->meta, RK_STR("drop/"), 0, &left, r->arena, &r->err));
         usleep(5000);
     }

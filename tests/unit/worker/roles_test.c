@@ -109,7 +109,7 @@ drop_frees_everything(bool far)
     rig_flush(r, c);
     rig_settle(r, c, 1);
     MUST(r, pb_rk_Coordinator_DropCollection(r->co, &key, &nothing, &r->ctx));
-    for (int i = 0; i < 1000 && n > 0; i++) {
+    for (int i = 0; i < RIG_WAITS && n > 0; i++) {
         MUST(r, rk_object_list(r->objects, "", &objects, &n, r->arena, &r->err));
         usleep(5000);
     }
