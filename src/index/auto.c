@@ -66,7 +66,7 @@ walks_cost(const rk_index *small, size_t rows)
         pow((double)rows / SAMPLE_ROWS, GROWTH_EASY + hard * (GROWTH_HARD - GROWTH_EASY));
     for (size_t i = 0; i < RK_COUNT(recalls); i++) {
         double ef = rk__hnsw_ef_for(&graph->curve, 10, (float)recalls[i]);
-        ns += rk__hnsw_walk_ns(small->space.dim, ef * growth);
+        ns += rk__hnsw_walk_cost(small, ef * growth);
     }
     return ns;
 }

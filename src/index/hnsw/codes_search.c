@@ -6,9 +6,11 @@
  * the ef nearest; keys are those of the codes. About one and a half times k candidates, refine_k
  * times k when the index was built with refine, go on to the codes of refine_type and the vectors.
  * Under a filter masked rows are walked through but not collected, and the walk keeps ef divided by
- * the square root of the share that passes; when their number makes it cheaper, the codes of the
- * passing rows are scanned instead, and very few are scored by their vectors. Fewer than k rows
- * found although k pass: the vectors of all passing rows are scanned.
+ * the square root of the share that passes (a little more for IP); when their number makes it
+ * cheaper, the codes of the passing rows are scanned instead, and very few are scored by their
+ * vectors. A walk that ends where the nearest rows that pass begin is not believed: the filter
+ * masks the rows around the query. A wider one follows, in the end a scan of the codes. Fewer than
+ * k rows found although k pass: the vectors of all passing rows are scanned.
  *
  * A range search repeats the walk with a larger ef until the farthest candidate lies beyond the
  * radius or k rows qualify.
@@ -17,10 +19,13 @@
  * touches and threads share nothing.
  */
 #include "index/hnsw/codes.h"
+#include "index/hnsw/hnsw.h"
 
 #define EF_DEFAULT 96u
 #define RANGE_EF   512u
 #define WALK_COST  24u   /* a candidate of the walk costs as much as this many rows in a scan */
+#define SCAN_MORE  64u   /* candidates of a scan under a filter: short rows have coarse codes */
+#define NEAR_TRIES 3u    /* a walk under a filter that is not believed is repeated, wider */
 #define EXACT_ROWS 1024u /* up to this many passing rows are scored without codes */
 #define FOLLOWED   (UINT32_C(1) << 31)
 
@@ -330,7 +335,7 @@ static uint32_t
 walk_width(const hnswc_search *s, uint64_t ef)
 {
     double share = (double)s->options->filter_count / (double)s->index->space.rows;
-    double width = (double)ef / sqrt(share);
+    double width = (double)ef * rk__hnsw_wider(s->index->space.metric == RK_METRIC_IP, share);
 
     return (uint32_t)RK_MIN(width, (double)s->index->space.rows);
 }
@@ -352,7 +357,7 @@ static rk_code
 scan_codes(hnswc_search *s, rk__heap *heap, rk_err *err)
 {
     size_t rows = s->index->space.rows;
-    rk__heap best = {.cap = refine_width(s, heap->cap)};
+    rk__heap best = {.cap = refine_width(s, heap->cap) + (s->options->filter ? SCAN_MORE : 0)};
     uint32_t block[64];
     float keys[64];
     uint32_t n = 0;
@@ -386,20 +391,52 @@ no_memory(rk_err *err)
     return rk_fail(err, RK_ENOMEM, "graph search: no memory for its candidates");
 }
 
+/* Whether the |k| nearest that pass can be believed after a walk. */
+static bool
+is_found(const hnswc_search *s, uint32_t k, uint64_t ef)
+{
+    double share = (double)s->options->filter_count / (double)s->index->space.rows;
+    uint32_t passing = 0;
+    uint32_t past = 0;
+
+    if (!s->options->filter || s->near.n < s->near.cap) { /* it met all nodes */
+        return true;
+    }
+    if (s->results.n < k) {
+        return false;
+    }
+    for (uint32_t i = 0; i < s->near.n; i++) {
+        passing += passes(s, s->near.items[i].row);
+        past += s->near.items[i].key > s->results.items[k - 1].key;
+    }
+    return rk__hnsw_is_believed(s->index->space.metric == RK_METRIC_IP, s->near.n, passing, past,
+                                share, k, (double)ef);
+}
+
 static rk_code
 search_near(hnswc_search *s, rk__heap *heap, rk_err *err)
 {
-    uint64_t ef = RK_MIN(search_ef(s, heap->cap), (uint64_t)s->index->space.rows);
-    uint32_t width = walk_width(s, ef);
+    uint64_t rows = s->index->space.rows;
+    uint64_t ef = RK_MIN(search_ef(s, heap->cap), rows);
     const pool *found = s->options->filter ? &s->results : &s->near;
 
-    if (s->options->filter_count <= (uint64_t)width * WALK_COST) {
-        return scan_codes(s, heap, err);
+    /* for IP links lead to long rows; where these are masked, a wider walk does not find more */
+    unsigned tries_max = s->index->space.metric == RK_METRIC_IP ? 1 : NEAR_TRIES;
+
+    for (unsigned tries = 0; tries < tries_max; tries++, ef = RK_MIN(ef * 4, rows)) {
+        uint32_t width = walk_width(s, ef);
+        if (s->options->filter_count <= (uint64_t)width * WALK_COST) {
+            break;
+        }
+        if (!walk(s, width, (uint32_t)ef)) {
+            return no_memory(err);
+        }
+        if (is_found(s, heap->cap, ef)) {
+            uint32_t n = RK_MIN(found->n, refine_width(s, heap->cap));
+            return finish(s, found->items, n, true, heap, err);
+        }
     }
-    if (!walk(s, width, (uint32_t)ef)) {
-        return no_memory(err);
-    }
-    return finish(s, found->items, RK_MIN(found->n, refine_width(s, heap->cap)), true, heap, err);
+    return scan_codes(s, heap, err);
 }
 
 /* |*done| false: the vectors have to be scanned. */

@@ -133,7 +133,7 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
             rk__filter_walk_end(w);
             return found && is_agreed(w);
         }
-        double wide = pops / sqrt(met);
+        double wide = pops * rk__hnsw_wider(graph->uneven, met);
         if (wide > widest) {
             rk__filter_walk_end(w);
             return false;
@@ -174,7 +174,8 @@ search_plainly(const rk_index *index, const rk__query *query, const rk_search_op
 {
     const rk__hnsw *graph = index->impl;
     uint32_t want = rk__hnsw_to_score(graph, heap->cap, UINT32_MAX);
-    uint32_t wide = RK_MIN((uint32_t)(pops * pow(share, -RK__PLAIN_WIDER)) + 1, s->items_cap);
+    uint32_t wide = RK_MIN(
+        (uint32_t)(pops * pow(share, graph->uneven ? -1.0 : -RK__PLAIN_WIDER)) + 1, s->items_cap);
     rk__pool *results = &s->results;
     uint32_t passing = 0;
 
@@ -203,7 +204,8 @@ rk__hnsw_search_filtered(const rk_index *index, const rk__query *query,
     rk__hnsw *graph = index->impl; /* only its scratch slots change */
     double share = (double)options->filter_count / (double)index->space.rows;
     double pop_ns = rk__hnsw_walk_ns(index->space.dim, 1) - rk__hnsw_walk_ns(index->space.dim, 0);
-    double most = RK_MIN(pops + most_ns / pop_ns, STEP * (double)pops / sqrt(share));
+    double most =
+        RK_MIN(pops + most_ns / pop_ns, STEP * (double)pops * rk__hnsw_wider(graph->uneven, share));
     uint32_t widest = (uint32_t)RK_MIN(most, 1e9);
     rk__hnsw_scratch *s =
         rk__hnsw_scratch_take(graph, &index->space, RK_MAX(widest, SEEDS_WIDTH * pops));

@@ -75,6 +75,8 @@ typedef struct rk__hnsw_blocks {
     uint32_t width; /* neighbours, a multiple of 32 */
 } rk__hnsw_blocks;
 
+#define RK__ON_CODES_COST 2.0 /* of a walk on codes, in those of one on estimates as wide */
+
 #define RK__BLOCK_MUL   128u /* within a group of 32 neighbours */
 #define RK__BLOCK_LINKS 256u
 #define RK__BLOCK_BITS  384u
@@ -119,6 +121,8 @@ typedef struct rk__hnsw {
     rk__hnsw_curve curve;
     rk__cluster *lists; /* clusters of the same rows, for filtered searches; NULL: none */
     bool automatic;     /* built as AUTOINDEX: a search that says nothing wants a recall, no ef */
+    bool uneven;        /* IP among rows of different length; found out with the curve */
+    bool on_codes;      /* the same: walks score neighbours by their codes, not by estimates */
     _Atomic(rk__hnsw_scratch *) slots[RK__HNSW_SLOTS]; /* idle scratch memory */
 } rk__hnsw;
 
@@ -312,6 +316,47 @@ rk__hnsw_passes(const rk__hnsw *graph, size_t rows, const rk_bitset *filter, uin
     return false;
 }
 
+/* Whether walks on the ground go by the estimates of blocks. */
+static inline bool
+rk__hnsw_by_blocks(const rk__hnsw *graph)
+{
+    return graph->blocks.data && !graph->on_codes;
+}
+
+/*
+ * Candidates a walk through masked nodes must keep, so that about as good an answer comes out among
+ * the share that passes. More among rows of different length by IP: what lies farther out is
+ * shorter, and fewer links lead there.
+ */
+static inline double
+rk__hnsw_wider(bool uneven, double share)
+{
+    return pow(share, uneven ? -0.75 : -0.5);
+}
+
+/*
+ * Whether the |k| nearest that pass can be believed. Of the |n| nearest nodes that a walk ef wide
+ * (without a filter) kept, |passing| pass and |past| lie behind the k. Without a filter 1 - k / ef
+ * of them would. Where fewer pass than everywhere, those that do lie where the walk ended, and only
+ * one that went well past them has met their neighbours; none has among rows of different length,
+ * where links lead to long rows and these are masked.
+ */
+static inline bool
+rk__hnsw_is_believed(bool uneven, uint32_t n, uint32_t passing, uint32_t past, double share,
+                     double k, double ef)
+{
+    double expected = share * n;
+    double least = ef > k ? 0.5 * (1 - k / ef) : 0;
+
+    if (passing < expected - 3 * sqrt(expected * (1 - share))) {
+        if (uneven) {
+            return false;
+        }
+        least = RK_MAX(least, 0.4);
+    }
+    return past >= least * n;
+}
+
 /* ---- hnsw/code.c ---- */
 
 /* Decides whether codes are good enough and makes them; rows with a set bit in |skip|
@@ -396,12 +441,18 @@ uint32_t rk__hnsw_ground_entry(const rk__hnsw *graph, const rk__walker *walker,
  * INFINITY: they are not there, or nothing is known of them. */
 double rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
                             float *recall);
+/* Whether the estimates of the clusters can be relied on. */
+bool rk__hnsw_lists_are_good(const rk_index *index);
+/* Nanoseconds, about, of a search of all lists, whatever a filter masks; INFINITY: its estimates
+ * cannot be relied on, or few rows pass. */
+double rk__hnsw_whole_ns(const rk_index *index, const rk_search_options *options);
 /* Whether a search without a filter goes by the clusters, and then with which recall. */
 bool rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
                        float *recall);
 /* Nanoseconds, about, of a search without a filter: a walk, and by clusters whose levels cost
  * |level_ns|, counted; 0: not known. */
 double rk__hnsw_walk_ns(uint32_t dim, double ef);
+double rk__hnsw_walk_cost(const rk_index *index, double ef); /* the same, as this graph is walked */
 double rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall);
 rk_code rk__hnsw_build_all(rk_index *index, const rk_build_options *options, rk_err *err);
 rk_code rk__hnsw_merge_all(rk_index *index, const rk_merge_part *base,

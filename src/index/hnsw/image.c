@@ -28,6 +28,8 @@
 #define FLAG_CURVE    16u
 #define FLAG_LISTS    32u
 #define FLAG_AUTO     64u
+#define FLAG_UNEVEN   128u
+#define FLAG_ON_CODES 256u
 
 void
 rk__hnsw_seal(rk__hnsw *graph)
@@ -41,7 +43,8 @@ rk__hnsw_seal(rk__hnsw *graph)
     head[4] = (graph->codes.data ? FLAG_CODES : 0) | (graph->chain ? FLAG_CHAINS : 0) |
               (graph->codes.complete ? FLAG_COMPLETE : 0) | (graph->blocks.data ? FLAG_BLOCKS : 0) |
               (graph->curve.n > 0 ? FLAG_CURVE : 0) | (graph->lists ? FLAG_LISTS : 0) |
-              (graph->automatic ? FLAG_AUTO : 0);
+              (graph->automatic ? FLAG_AUTO : 0) | (graph->uneven ? FLAG_UNEVEN : 0) |
+              (graph->on_codes ? FLAG_ON_CODES : 0);
     memcpy(&head[5], &graph->codes.scale, sizeof(float));
     for (uint32_t l = 1; l <= RK__HNSW_LEVELS_MAX; l++) {
         head[5 + l] = graph->levels[l].nodes;
@@ -170,6 +173,9 @@ open_beside(rk_index *index, rk__hnsw *graph, const rk__sections *sections, uint
     const void *at = NULL;
 
     graph->automatic = (flags & FLAG_AUTO) != 0;
+    graph->uneven = (flags & FLAG_UNEVEN) != 0;
+    graph->on_codes =
+        (flags & FLAG_ON_CODES) != 0 && graph->blocks.data && graph->blocks.width == RK__BITS_ROWS;
     if (flags & FLAG_CURVE) {
         RK_RET(rk__sections_get(sections, 19, sizeof(graph->curve), &at, NULL, err));
         memcpy(&graph->curve, at, sizeof(graph->curve));

@@ -17,6 +17,7 @@
 #define EXACT_BYTES ((size_t)96 << 10) /* so few are scored on their vectors faster than else */
 #define FILTERED    1.25 /* of the cost of clusters under a filter that most rows pass, */
 #define DEARER      0.2  /* and 1 / share to this power of it where fewer do */
+#define WHOLE       2.0  /* of the scan of all blocks: and the rows that it lets through */
 #define VISIT_NS    80.0 /* to visit a list of which little is left */
 
 /* What clusters take at most, about, while they are built too. */
@@ -99,6 +100,14 @@ rk__hnsw_walk_ns(uint32_t dim, double ef)
 }
 
 double
+rk__hnsw_walk_cost(const rk_index *index, double ef)
+{
+    const rk__hnsw *graph = index->impl;
+
+    return rk__hnsw_walk_ns(index->space.dim, ef) * (graph->on_codes ? RK__ON_CODES_COST : 1);
+}
+
+double
 rk__hnsw_lists_ns(const rk__cluster *lists, const float *level_ns, double recall)
 {
     const rk__cluster_level *levels = lists->info.levels;
@@ -134,6 +143,33 @@ packed_ns(const rk__cluster *lists, const rk__ordered *ordered, double lists_ns,
     return fixed + (lists_ns - fixed) * RK_MIN(wider * part, 1.0) + visited * VISIT_NS;
 }
 
+/* Lengths that differ by so much that one scale of 8-bit codes does not do for all rows are too
+ * much for estimates relative to a centre, too: the long rows of a list err by more than all of it.
+ */
+bool
+rk__hnsw_lists_are_good(const rk_index *index)
+{
+    const rk__hnsw *graph = index->impl;
+
+    return graph->codes.data || index->space.metric != RK_METRIC_IP;
+}
+
+double
+rk__hnsw_whole_ns(const rk_index *index, const rk_search_options *options)
+{
+    const rk__cluster *lists = ((const rk__hnsw *)index->impl)->lists;
+
+    if (!lists || !rk__hnsw_lists_are_good(index) ||
+        options->filter_count * (index->space.row_bytes + 64) <= EXACT_BYTES) {
+        return (double)INFINITY;
+    }
+    uint32_t blocks = options->ordered && options->ordered->lists.packed
+                          ? options->ordered->lists.n_blocks
+                          : lists->info.blocks;
+    return 6000 + 15.0 * lists->space.dim +
+           WHOLE * (double)blocks * (8 + 0.09 * (double)lists->space.padded);
+}
+
 double
 rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, uint32_t k,
                      float *recall)
@@ -142,7 +178,7 @@ rk__hnsw_by_lists_ns(const rk_index *index, const rk_search_options *options, ui
     double share = (double)options->filter_count / (double)index->space.rows;
     bool named = rk__param_int(options->params, "ef", 0, 0, INT32_MAX) > 0;
 
-    if (!graph->lists || graph->curve.n == 0 ||
+    if (!graph->lists || graph->curve.n == 0 || !rk__hnsw_lists_are_good(index) ||
         options->filter_count * (index->space.row_bytes + 64) <= EXACT_BYTES ||
         (!options->filter && (named || options->range))) {
         return (double)INFINITY;
@@ -167,9 +203,10 @@ bool
 rk__hnsw_by_lists(const rk_index *index, const rk_search_options *options, uint32_t k,
                   float *recall)
 {
+    const rk__hnsw *graph = index->impl;
     double share = (double)options->filter_count / (double)index->space.rows;
-    double ef = rk__hnsw_ef(index->impl, options, k);
+    double ef = rk__hnsw_ef(graph, options, k);
 
     return rk__hnsw_by_lists_ns(index, options, k, recall) <
-           rk__hnsw_walk_ns(index->space.dim, ef) / sqrt(share);
+           rk__hnsw_walk_cost(index, ef) * rk__hnsw_wider(graph->uneven, share);
 }

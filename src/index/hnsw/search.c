@@ -37,6 +37,7 @@
 #define SCAN_COST      4.0 /* of what a scan of codes takes that lie in the caches: they may not */
 #define PROBE          0.25 /* of the cost of the clusters: a walk may cost so much to look how it goes */
 #define RANGE_TRIES    8u
+#define WHOLE_EPSILON  3.0f
 
 uint32_t
 rk__hnsw_ef(const rk__hnsw *graph, const rk_search_options *options, uint32_t k)
@@ -63,7 +64,7 @@ pops_of(const rk__hnsw *graph, uint64_t ef, uint32_t k)
 {
     double pops = (double)(ef + ef / ESTIMATE_COST);
 
-    if (!graph->blocks.data) {
+    if (!rk__hnsw_by_blocks(graph)) {
         return ef;
     }
     if (k > K_USUAL) {
@@ -74,10 +75,11 @@ pops_of(const rk__hnsw *graph, uint64_t ef, uint32_t k)
 
 /* Candidates a walk must keep so that about as good an answer comes out among the passing rows. */
 static uint64_t
-walk_width(size_t rows, size_t passing, uint64_t ef)
+walk_width(const rk_index *index, size_t passing, uint64_t ef)
 {
+    size_t rows = index->space.rows;
     double share = (double)passing / (double)rows;
-    double width = (double)ef / sqrt(share);
+    double width = (double)ef * rk__hnsw_wider(index->space.metric == RK_METRIC_IP, share);
 
     return width < (double)rows ? (uint64_t)width : rows;
 }
@@ -166,9 +168,11 @@ walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, u
 {
     uint32_t entry = rk__hnsw_ground_entry(graph, walker, s);
 
+    bool blocks = rk__hnsw_by_blocks(graph);
+
     s->pool.cap = pool_cap;
     s->results.cap = results_cap;
-    if (graph->blocks.data && filter) {
+    if (blocks && filter) {
         s->passing.cap = passing_cap;
         rk__filter_walk w = {.graph = graph, .space = walker->space, .filter = filter, .s = s};
         rk__filter_walk_start(&w, entry);
@@ -176,7 +180,7 @@ walk(const rk__hnsw *graph, const rk__walker *walker, const rk_bitset *filter, u
         rk__filter_walk_end(&w);
         return;
     }
-    if (graph->blocks.data) {
+    if (blocks) {
         rk__hnsw_walk_blocks(graph, walker->space, entry, pool_cap, s);
         return;
     }
@@ -190,10 +194,11 @@ search_near(const rk_index *index, const rk__query *query, const rk_search_optio
             rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
-    const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
+    bool blocks = rk__hnsw_by_blocks(graph);
+    const rk__pool *found = options->filter || blocks ? &s->results : &s->pool;
 
     walk(graph, walker, options->filter, pool_cap,
-         graph->blocks.data ? rk__hnsw_to_score(graph, heap->cap, ef) : ef, ef, s);
+         blocks ? rk__hnsw_to_score(graph, heap->cap, ef) : ef, ef, s);
     (void)rk__hnsw_score(index, query, options, found, 0,
                          rk__hnsw_to_score(graph, heap->cap, found->n), s, heap);
     return heap->n == heap->cap;
@@ -227,14 +232,15 @@ search_range(const rk_index *index, const rk__query *query, const rk_search_opti
              const rk__walker *walker, uint32_t pool_cap, rk__hnsw_scratch *s, rk__heap *heap)
 {
     const rk__hnsw *graph = index->impl;
-    const rk__pool *found = options->filter || graph->blocks.data ? &s->results : &s->pool;
+    bool blocks = rk__hnsw_by_blocks(graph);
+    const rk__pool *found = options->filter || blocks ? &s->results : &s->pool;
 
     heap->n = 0;
     walk(graph, walker, options->filter, pool_cap, pool_cap, pool_cap, s);
     uint32_t beyond = rk__hnsw_score(index, query, options, found, 0, found->n, s, heap);
     /* Nodes popped on the way lie beyond as well, so blocks ask for more of them. */
-    return found->n > 0 && (went_past(index, query, found, heap) ||
-                            beyond > (graph->blocks.data ? found->n / 3 : 0u));
+    return found->n > 0 &&
+           (went_past(index, query, found, heap) || beyond > (blocks ? found->n / 3 : 0u));
 }
 
 /* Scans the codes of the passing rows and scores the best exactly. */
@@ -281,24 +287,36 @@ scan_codes(const rk_index *index, const rk__query *query, const rk_search_option
 }
 
 /* Whether fewer of the nearest nodes that a walk found pass than would if the filter had nothing to
- * do with the query: the nearest that pass lie farther out than the walk went. */
+ * do with the query: the nearest that pass lie farther out than the walk went. |ef| without a
+ * filter. */
 static bool
-lies_apart(const rk_index *index, const rk_search_options *options, const rk__hnsw_scratch *s)
+lies_apart(const rk_index *index, const rk_search_options *options, const rk__hnsw_scratch *s,
+           uint32_t k, uint32_t ef)
 {
     const rk__hnsw *graph = index->impl;
-    const rk__pool *nearest = graph->blocks.data ? &s->popped : &s->pool;
+    bool blocks = rk__hnsw_by_blocks(graph);
+    const rk__pool *nearest = blocks ? &s->popped : &s->pool;
     double share = (double)options->filter_count / (double)index->space.rows;
     double expected = share * nearest->n;
     uint32_t passing = 0;
+    uint32_t past = 0;
 
-    if (!options->filter || expected < APART_EXPECTED) {
+    if (!options->filter || (blocks && expected < APART_EXPECTED) ||
+        (!blocks && s->pool.n < s->pool.cap)) {
         return false;
     }
     for (uint32_t i = 0; i < nearest->n; i++) {
         passing += rk__hnsw_passes(graph, index->space.rows, options->filter,
                                    nearest->items[i].node & ~RK__HNSW_EXPANDED);
     }
-    return passing < APART_SHARE * expected;
+    if (blocks) {
+        return passing < APART_SHARE * expected;
+    }
+    float kth = s->results.items[RK_MIN(k, s->results.n) - 1].key;
+    for (uint32_t i = s->pool.n; i > 0 && s->pool.items[i - 1].key > kth; i--) {
+        past++;
+    }
+    return !rk__hnsw_is_believed(graph->uneven, s->pool.n, passing, past, share, k, ef);
 }
 
 /* One try; |*done| false: the vectors have to be scanned. */
@@ -328,7 +346,7 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
         *done = search_range(index, query, options, &walker, width, s, heap);
     } else {
         *done = search_near(index, query, options, &walker, width, ef, s, heap) &&
-                !lies_apart(index, options, s);
+                !lies_apart(index, options, s, heap->cap, ef);
     }
     rk__hnsw_scratch_give(graph, s);
     return code;
@@ -351,7 +369,7 @@ rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint
     uint64_t ef = first_ef(graph, options, k);
     float recall = 0;
 
-    if (!graph->blocks.data || options->range || options->filter ||
+    if (!rk__hnsw_by_blocks(graph) || options->range || options->filter ||
         rk__hnsw_by_lists(index, options, k, &recall)) {
         return false;
     }
@@ -367,8 +385,31 @@ search_lists(const rk_index *index, const rk__query *query, const rk_search_opti
     const rk__hnsw *graph = index->impl;
     rk__cluster_effort effort = rk__cluster_effort_of(graph->lists, recall);
 
+    for (uint32_t i = 0; i < RK__CLUSTER_SHARES && index->space.metric == RK_METRIC_IP; i++) {
+        /* where lists lie from each other says little about where hits apart from the query are */
+        effort.reach.reach[i].apart = INFINITY;
+    }
     heap->n = 0;
     return rk__cluster_run(index, graph->lists, query, options, &effort, heap, err);
+}
+
+/* Every list that a row passes in. */
+static rk_code
+search_whole(const rk_index *index, const rk__query *query, const rk_search_options *options,
+             rk__heap *heap, rk_err *err)
+{
+    const rk__cluster *lists = ((const rk__hnsw *)index->impl)->lists;
+    rk__cluster_effort effort = {.beta = INFINITY,
+                                 .epsilon = WHOLE_EPSILON,
+                                 .first = lists->info.nlist,
+                                 .probes = lists->info.nlist,
+                                 .recall = 1};
+
+    for (uint32_t i = 0; i < RK__CLUSTER_SHARES; i++) {
+        effort.reach.reach[i] = (rk__cluster_out){INFINITY, INFINITY};
+    }
+    heap->n = 0;
+    return rk__cluster_run(index, lists, query, options, &effort, heap, err);
 }
 
 rk_code
@@ -380,14 +421,24 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     size_t passing = options->filter_count;
     uint64_t ef = first_ef(graph, options, heap->cap);
     bool codes = graph->codes.data && graph->codes.complete;
-    unsigned tries_max = graph->blocks.data || options->filter ? NEAR_TRIES : 1;
+    unsigned tries_max = rk__hnsw_by_blocks(graph) || options->filter ? NEAR_TRIES : 1;
     bool done = false;
     float recall = -1;
+    double whole_ns = (double)INFINITY;
 
-    if (options->filter && graph->blocks.data && !options->range) {
+    if (options->filter && graph->uneven && !options->range) {
+        /* The rows that win most searches may all be masked, and few links lead to the others. */
+        double share = (double)passing / (double)rows;
+        double walk_ns = rk__hnsw_walk_cost(index, (double)ef) * rk__hnsw_wider(true, share);
+        whole_ns = rk__hnsw_whole_ns(index, options);
+        if (whole_ns <= walk_ns) {
+            return search_whole(index, query, options, heap, err);
+        }
+    }
+    if (options->filter && rk__hnsw_by_blocks(graph) && !options->range) {
         double lists_ns = rk__hnsw_by_lists_ns(index, options, heap->cap, &recall);
         double scan_ns = rk__hnsw_scan_ns(index, options);
-        double most_ns = RK_MIN(lists_ns, scan_ns);
+        double most_ns = RK_MIN(RK_MIN(lists_ns, whole_ns), scan_ns);
         double probe_ns =
             rk__hnsw_walk_ns(index->space.dim, rk__hnsw_ef(graph, options, heap->cap));
         double share = (double)passing / (double)rows;
@@ -399,6 +450,9 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
                                             (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
                                             &done, err));
         }
+        if (!done && isfinite(whole_ns)) {
+            return search_whole(index, query, options, heap, err);
+        }
         if (!done && lists_ns <= SCAN_COST * scan_ns) {
             return search_lists(index, query, options, recall, heap, err);
         }
@@ -407,18 +461,24 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
              */
             return search_lists(index, query, options, 1, heap, err);
         }
-    } else if (rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
+    } else if (!isfinite(whole_ns) && rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
         return search_lists(index, query, options, recall, heap, err);
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
-        uint64_t width = walk_width(rows, passing, ef);
+        uint64_t width = walk_width(index, passing, ef);
         if (scan_is_cheaper(passing, width) &&
             (options->range || !codes || passing <= EXACT_ROWS)) {
             break;
         }
         RK_RET(search_once(index, query, options, (uint32_t)RK_MIN(ef, (uint64_t)rows),
                            (uint32_t)width, heap, &done, err));
+        if (!done && isfinite(whole_ns)) {
+            return search_whole(index, query, options, heap, err);
+        }
+        if (options->filter && graph->uneven && !options->range) {
+            break; /* a wider walk does not find more */
+        }
     }
     if (!done) {
         scan(index, query, options, heap);

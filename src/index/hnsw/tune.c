@@ -13,6 +13,8 @@
  * Counted, not timed: the curve is a function of the data, the parameters and the seed, on several
  * threads also of how these were linked.
  */
+#include <stdlib.h>
+
 #include "index/cluster/cluster.h"
 #include "index/hnsw/hnsw.h"
 
@@ -25,6 +27,10 @@
 #define OUTSIDE      0.75f
 #define CHAINED_MAX  64u /* a row with more equals is not asked for */
 #define EPSILON_MOST 3.0f
+#define SAMPLE       512u
+#define LENGTHS      1.1f  /* squares that differ by less are taken for equal */
+#define EF_COMPARED  100u  /* of a walk on codes, beside one on estimates that costs as much */
+#define CLEARLY      0.01f /* more recall */
 
 static const uint32_t efs[RK__HNSW_POINTS] = {10,  12,  15,  18,  21,  26,  31,  38,
                                               46,  56,  67,  81,  100, 119, 144, 174,
@@ -36,6 +42,7 @@ typedef struct tune_job {
     size_t queries;
     float (*found)[RK__HNSW_POINTS][2]; /* per query */
     bool *asked;                        /* per query */
+    uint32_t only;                      /* ef; 0: all of them */
     _Atomic(bool) failed;
 } tune_job;
 
@@ -92,7 +99,7 @@ nearest_rows(const tune_job *job, uint32_t node, const rk__query *query, rk_aren
     rk__heap heap = {.items = items, .cap = (uint32_t)RK_MIN(RK_COUNT(items), index->space.rows)};
 
     options.k = heap.cap;
-    if (graph->lists) {
+    if (graph->lists && rk__hnsw_lists_are_good(index)) {
         rk__cluster_effort all = {.beta = INFINITY,
                                   .epsilon = EPSILON_MOST,
                                   .first = graph->lists->info.nlist,
@@ -141,7 +148,8 @@ ask(tune_job *job, size_t q, uint32_t node, rk_arena *arena)
     if (!nearest_rows(job, node, &query, arena, wanted, &n)) {
         return false;
     }
-    for (uint32_t i = 0; i < RK__HNSW_POINTS; i++) {
+    for (uint32_t i = 0; i < (job->only > 0 ? 1 : RK__HNSW_POINTS); i++) {
+        uint32_t ef = job->only > 0 ? job->only : efs[i];
         rk_search_options options = {
             .k = efs[i] < MANY ? FEW : MANY, .filter_count = index->space.rows, .arena = arena};
         rk__heap heap = {.items = items, .cap = options.k};
@@ -152,7 +160,7 @@ ask(tune_job *job, size_t q, uint32_t node, rk_arena *arena)
             found[1] = 1;
             continue;
         }
-        if (rk__hnsw_search_apart(index, &query, &options, efs[i], node, &heap, NULL) != RK_OK) {
+        if (rk__hnsw_search_apart(index, &query, &options, ef, node, &heap, NULL) != RK_OK) {
             return false;
         }
         rk__heap_sort(&heap);
@@ -214,6 +222,72 @@ fill_curve(const tune_job *job, rk__hnsw_curve *curve)
     }
 }
 
+static int
+compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a;
+    float y = *(const float *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Whether rows are of different length, which only matters to IP. */
+static bool
+lengths_differ(const rk__space *space)
+{
+    float squares[SAMPLE];
+    size_t n = 0;
+
+    if (space->metric != RK_METRIC_IP || space->type == RK_VEC_BINARY) {
+        return false;
+    }
+    for (size_t i = 0; i < RK_MIN((size_t)SAMPLE, space->rows); i++) {
+        size_t r = (size_t)((double)i * (double)space->rows / SAMPLE);
+        const void *row = rk__space_row(space, space->rows > SAMPLE ? r : i);
+        float square = space->self_ip(row, row, space->dist_n);
+        if (isfinite(square)) {
+            squares[n++] = square;
+        }
+    }
+    if (n == 0) {
+        return false;
+    }
+    qsort(squares, n, sizeof(*squares), compare_floats);
+    return squares[n - 1] > LENGTHS * squares[n / 50]; /* a few short rows are nothing */
+}
+
+/* Recall of the 10 nearest. */
+static float
+recall_at(tune_job *job, uint32_t ef)
+{
+    double sum = 0;
+    size_t asked = 0;
+
+    job->only = ef;
+    rk__parallel_run(job->options->parallel, job->queries, tune_query, job);
+    job->only = 0;
+    for (size_t q = 0; q < job->queries; q++) {
+        asked += job->asked[q];
+        sum += job->asked[q] ? (double)job->found[q][0][0] : 0;
+    }
+    return asked > 0 ? (float)(sum / (double)asked) : 0;
+}
+
+/* What a one-bit estimate is off by grows with the length of what it stands for, and with that how
+ * often a long row is followed in vain: at the same cost a walk on the codes may find more. */
+static void
+choose_walk(rk_index *index, tune_job *job)
+{
+    rk__hnsw *graph = index->impl;
+
+    if (!graph->uneven || !graph->blocks.data || graph->blocks.width != RK__BITS_ROWS) {
+        return;
+    }
+    float estimates = recall_at(job, (uint32_t)(RK__ON_CODES_COST * EF_COMPARED));
+    graph->on_codes = true;
+    graph->on_codes = recall_at(job, EF_COMPARED) > estimates + CLEARLY;
+}
+
 rk_code
 rk__hnsw_tune(rk_index *index, const rk_build_options *options, rk_err *err)
 {
@@ -223,11 +297,13 @@ rk__hnsw_tune(rk_index *index, const rk_build_options *options, rk_err *err)
     rk_code code = RK_OK;
 
     graph->curve = (rk__hnsw_curve){0};
+    graph->uneven = lengths_differ(space);
+    graph->on_codes = false;
     if (space->rows < ROWS_MIN || graph->entry == RK__NO_ROW) {
         return RK_OK;
     }
     job.queries = RK_MIN((size_t)QUERIES, space->rows / 64);
-    if (!graph->lists) {
+    if (!graph->lists || !rk__hnsw_lists_are_good(index)) {
         uint64_t affordable = SCAN_BYTES / RK_MAX((uint64_t)space->rows * space->row_bytes, 1u);
         job.queries = RK_MIN(job.queries, (size_t)RK_MIN(affordable, (uint64_t)QUERIES));
     }
@@ -238,6 +314,7 @@ rk__hnsw_tune(rk_index *index, const rk_build_options *options, rk_err *err)
         code = rk_fail(err, RK_ENOMEM, "HNSW build: no memory to measure recall");
         goto out;
     }
+    choose_walk(index, &job);
     rk__parallel_run(options->parallel, job.queries, tune_query, &job);
     if (rk__cancelled(options)) {
         code = rk_fail(err, RK_ECANCELLED, "HNSW build cancelled while recall was measured");
