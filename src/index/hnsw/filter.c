@@ -34,12 +34,13 @@
 #define SEEDS_WIDTH    4u /* of a walk from seeds, in those of one without a filter */
 #define SEEDS_AGREE    7u /* led to what is believed */
 /* Passing rows for each popped node: where there are fewer, all seeds meet. */
-#define SEEDS_ROOM  64u
-#define PLAIN_MORE  1.3  /* results of it, in those wanted */
-#define PLAIN_SHARE 0.7  /* of those expected pass: not apart */
-#define NEAR_PRIOR  16.0 /* rows by which the share of all counts in a list */
-#define NEAR_WALK   0.8  /* of the cost of the clusters: a walk may cost so much by that share */
-#define DOUBTFUL    10u  /* one part in so many of the nearest may be doubtful */
+#define SEEDS_ROOM   64u
+#define PLAIN_MORE   1.3  /* results of it, in those wanted */
+#define PLAIN_SHARE  0.7  /* of those expected pass: not apart */
+#define UNEVEN_SHARE 0.85 /* the same among rows of different length by IP, of a walk, too */
+#define NEAR_PRIOR   16.0 /* rows by which the share of all counts in a list */
+#define NEAR_WALK    0.8  /* of the cost of the clusters: a walk may cost so much by that share */
+#define DOUBTFUL     10u  /* one part in so many of the nearest may be doubtful */
 
 _Static_assert(SEEDS < RK__ORIGINS, "origin 0 is what was seen");
 
@@ -126,6 +127,10 @@ walk(rk__filter_walk *w, const rk_index *index, const rk__query *query,
     for (;;) {
         rk__filter_walk_on(w, width);
         double met = share_met(w, share, &known);
+        if (graph->uneven && known * share > APART_EXPECTED && met < UNEVEN_SHARE * share) {
+            rk__filter_walk_end(w); /* long rows are masked, few links lead to others */
+            return false;
+        }
         if (graph->lists && met < APART_SHARE * share && known * share > APART_EXPECTED) {
             w->s->passing.cap = RK_MIN(2 * pops, w->s->items_cap);
             bool found = options->filter_count / SEEDS_WIDTH / pops >= SEEDS_ROOM &&
@@ -165,6 +170,19 @@ share_near(const rk_index *index, const rk_search_options *options, uint32_t row
     return (passing + NEAR_PRIOR * share) / (rows + NEAR_PRIOR);
 }
 
+/* Whether so few of |found| pass that the filter has to do with the query; |near| of the rows
+ * around it should. */
+static bool
+masks_the_nearest(const rk_index *index, const rk_search_options *options, double near,
+                  double passing, double found)
+{
+    const rk__hnsw *graph = index->impl;
+    double share = (double)options->filter_count / (double)index->space.rows;
+
+    return passing < PLAIN_SHARE * near * found ||
+           (graph->uneven && passing < UNEVEN_SHARE * share * found);
+}
+
 /* Where most rows pass, everywhere: a walk without the filter, as much wider as there are masked
  * nodes to pop, and what passes of its results. |share| passes around the query; false: it is not
  * so. */
@@ -189,7 +207,7 @@ search_plainly(const rk_index *index, const rk__query *query, const rk_search_op
         }
     }
     results->n = RK_MIN(passing, want);
-    if (passing < heap->cap || passing < PLAIN_SHARE * share * found) {
+    if (passing < heap->cap || masks_the_nearest(index, options, share, passing, found)) {
         return false;
     }
     (void)rk__hnsw_score(index, query, options, results, 0, results->n, s, heap);
