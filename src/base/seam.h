@@ -20,6 +20,20 @@ typedef struct rk_clock {
     void *self;
 } rk_clock;
 
+/* Long work asks it between pieces of a tenth of a second or so; true: nobody wants the result any
+ * more, and so it stays. Such work then ends with RK_ECANCELLED. */
+typedef struct rk_stop {
+    bool (*asked)(void *self); /* any thread */
+    void *self;
+} rk_stop;
+
+/* |stop| may be NULL: the work goes on to its end. */
+static inline bool
+rk_stop_asked(const rk_stop *stop)
+{
+    return stop && stop->asked(stop->self);
+}
+
 typedef struct rk_random {
     void (*bytes)(void *self, void *out, size_t len);
     void *self;

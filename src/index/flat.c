@@ -18,6 +18,8 @@
 #define AHEAD_BYTES ((size_t)2048)     /* of a row asked for in advance */
 #define WORDS       4                  /* of a filter, looked at together */
 #define GATHER      64                 /* rows gathered before they are scored */
+#define PIECE_ROWS  4096u /* of a pass, between which it may be stopped, at least; else */
+#define PIECE_BYTES ((size_t)1 << 32) /* so many, counted for each query: a tenth of a second */
 
 static inline void
 offer(const rk__range *range, rk__heap *heap, float key, uint32_t row)
@@ -270,6 +272,22 @@ rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t
     }
 }
 
+rk_code
+rk__scan_pieces(const rk__space *space, const rk__query *queries, size_t n, size_t row_base,
+                const rk_search_options *options, const rk__range *range, rk__heap *heaps,
+                rk_err *err)
+{
+    size_t cost = RK_MAX(n * space->row_bytes, (size_t)1);
+    size_t piece = RK_MAX(PIECE_BYTES / cost, (size_t)PIECE_ROWS);
+
+    for (size_t row = 0; row < space->rows; row += piece) {
+        RK_RET(rk__go_on(options, err));
+        rk__scan_many(space, queries, n, row, RK_MIN(row + piece, space->rows), row_base,
+                      options->filter, range, heaps);
+    }
+    return RK_OK;
+}
+
 /* ---- the kinds FLAT and BIN_FLAT ---- */
 
 static rk_code
@@ -298,10 +316,7 @@ flat_search_many(const rk_index *index, const rk__query *queries, size_t n,
 {
     rk__range range = rk__range_of(index->space.metric, options);
 
-    RK_UNUSED(err);
-    rk__scan_many(&index->space, queries, n, 0, index->space.rows, 0, options->filter, &range,
-                  heaps);
-    return RK_OK;
+    return rk__scan_pieces(&index->space, queries, n, 0, options, &range, heaps, err);
 }
 
 static void
@@ -460,7 +475,7 @@ flat_group(const rk__space *space, size_t row_base, const rk_str *queries, size_
         RK_RET(dense_query(space, queries[i].data, queries[i].len, &prepared[i], err));
         RK_RET(heap_of_hits(&heaps[i], &range, options, hits + i * options->k, counts[i], err));
     }
-    rk__scan_many(space, prepared, n, 0, space->rows, row_base, options->filter, &range, heaps);
+    RK_RET(rk__scan_pieces(space, prepared, n, row_base, options, &range, heaps, err));
     for (size_t i = 0; i < n; i++) {
         rk__heap_to_hits(&heaps[i], space->metric, hits + i * options->k, &counts[i]);
     }
@@ -481,6 +496,7 @@ rk_flat_search_many(const rk_vectors *vectors, size_t row_base, rk_metric metric
     }
     if (vectors->type == RK_VEC_SPARSE || metric == RK_METRIC_MHJACCARD || n == 1) {
         for (size_t i = 0; i < n; i++) {
+            RK_RET(rk__go_on(options, err));
             rk_arena_reset(options->arena);
             RK_RET(rk_flat_search(vectors, row_base, metric, queries[i].data, queries[i].len,
                                   options, hits + i * k, &counts[i], err));

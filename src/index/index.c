@@ -494,6 +494,7 @@ rk_index_search_many(const rk_index *index, const rk_str *queries, size_t n,
         RK_RET(check_query(index, queries[i].data, queries[i].len, err));
     }
     for (size_t at = 0; opts.k > 0 && at < n; at += most) {
+        RK_RET(rk__go_on(&opts, err));
         RK_RET(search_group(index, queries + at, RK_MIN(n - at, most), &opts, options->k,
                             hits + at * options->k, counts + at, err));
     }

@@ -210,8 +210,9 @@ typedef struct rk_search_options {
     bool range;                     /* with radius below */
     float radius;                   /* L2-like: score < radius; IP-like: score > radius */
     bool has_range_filter;
-    float range_filter; /* L2-like: score >= range_filter; IP-like: score <= range_filter */
-    rk_arena *arena;    /* scratch */
+    float range_filter;  /* L2-like: score >= range_filter; IP-like: score <= range_filter */
+    rk_arena *arena;     /* scratch */
+    const rk_stop *stop; /* asked between queries and pieces of long scans; NULL: never */
 } rk_search_options;
 
 /*
@@ -224,10 +225,11 @@ RK_MUST_CHECK rk_code rk_index_search(const rk_index *index, const void *query, 
                                       rk_err *err);
 
 /*
- * The same for |n| queries of one call: hits of query i are hits[i * options->k] and on, counts[i]
- * tells how many. Every query gets the hits, to the bit, that rk_index_search() gives it alone;
- * together they cost less, as memory is read once for several of them, or for one while another is
- * computed. options->arena is reset between some of them: nothing else may live there.
+ * The same for |n| queries of one call. RK_ECANCELLED when options->stop asked for it; then hits
+ * and counts mean nothing. Else: hits of query i are hits[i * options->k] and on, counts[i] tells
+ * how many. Every query gets the hits, to the bit, that rk_index_search() gives it alone; together
+ * they cost less, as memory is read once for several of them, or for one while another is computed.
+ * options->arena is reset between some of them: nothing else may live there.
  */
 RK_MUST_CHECK rk_code rk_index_search_many(const rk_index *index, const rk_str *queries, size_t n,
                                            const rk_search_options *options, rk_hit *hits,

@@ -169,6 +169,11 @@ void rk__scan(const rk__space *space, const rk__query *query, size_t from, size_
 void rk__scan_many(const rk__space *space, const rk__query *queries, size_t n, size_t from,
                    size_t to, size_t row_base, const rk_bitset *filter, const rk__range *range,
                    rk__heap *heaps);
+/* The same for all rows under the filter of |options|, piece by piece: RK_ECANCELLED when it was
+ * asked to stop. */
+RK_MUST_CHECK rk_code rk__scan_pieces(const rk__space *space, const rk__query *queries, size_t n,
+                                      size_t row_base, const rk_search_options *options,
+                                      const rk__range *range, rk__heap *heaps, rk_err *err);
 /* The same for |n| rows given by number. */
 void rk__scan_rows(const rk__space *space, const rk__query *query, const uint32_t *rows, size_t n,
                    const rk__range *range, rk__heap *heap);
@@ -249,6 +254,14 @@ typedef enum rk__kind_id { /* on disk: never renumber */
 
 #define RK__MANY 256u /* queries that search_many is given at once, at most */
 
+/* RK_ECANCELLED once the caller wants no answer any more. */
+static inline rk_code
+rk__go_on(const rk_search_options *options, rk_err *err)
+{
+    return rk_stop_asked(options->stop) ? rk_fail(err, RK_ECANCELLED, "the search was given up")
+                                        : RK_OK;
+}
+
 typedef struct rk__verbs {
     /* Fills index->impl; index->space is ready. */
     rk_code (*build)(rk_index *index, const rk_build_options *options, rk_err *err);
@@ -273,6 +286,15 @@ typedef struct rk__verbs {
                      rk_err *err);
 } rk__verbs;
 
+#define RK__ORDERED_LEVELS 7u
+
+/* How far out lists are worth a visit under one filter, see cluster/limits.c. */
+typedef struct rk__ordered_limit {
+    float reach[RK__ORDERED_LEVELS]; /* at the recalls of the clusters' levels, without the last */
+    float kth;      /* the farthest k-th row that was met; of what lies farther nothing is known */
+    uint32_t lists; /* visited, mostly; 0: nothing is known */
+} rk__ordered_limit;
+
 /* A filter in the order of the lists of clusters, see cluster/ordered.c. */
 typedef struct rk__ordered {
     const uint8_t *map;    /* bit per place, and room to read eight bytes from any */
@@ -286,6 +308,8 @@ typedef struct rk__ordered {
     const uint32_t *first_block; /* nlist + 1; none: the list is as it was */
     const uint32_t *places;      /* of the rows, 32 for each block */
     uint32_t n_blocks;           /* that are left to scan, packed or not */
+    rk__ordered_limit limits[3]; /* for kinds of queries, see rk__cluster_kind */
+    bool few_around;             /* around most rows of the index fewer than two in five pass */
 } rk__ordered;
 
 struct rk_index_filter {

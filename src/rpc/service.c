@@ -104,6 +104,37 @@ call_far(rk_service *service, uint32_t index, const void *request, void **respon
     return pb_decode(method->output, response, reply, ctx->arena, ctx->err);
 }
 
+static bool
+is_late(const rk_ctx *ctx)
+{
+    const rk_clock *clock = rk_clock_real();
+
+    return ctx->deadline_ns != INT64_MAX && clock->monotonic_ns(clock->self) >= ctx->deadline_ns;
+}
+
+static bool
+is_unwanted(void *self)
+{
+    const rk_ctx *ctx = self;
+
+    return is_late(ctx) || (ctx->client && rk_call_cancelled(ctx->client));
+}
+
+void
+rk_ctx_stop(rk_stop *stop, rk_ctx *ctx)
+{
+    *stop = (rk_stop){is_unwanted, ctx};
+}
+
+rk_code
+rk_ctx_stopped(rk_ctx *ctx, rk_code code)
+{
+    if (code == RK_ECANCELLED && is_late(ctx)) {
+        return rk_fail(ctx->err, RK_EDEADLINE, "%s", rk_code_get_info(RK_EDEADLINE)->text);
+    }
+    return code;
+}
+
 rk_code
 rk_service_call(rk_service *service, uint32_t index, const void *request, void **response,
                 rk_ctx *ctx)
@@ -112,11 +143,8 @@ rk_service_call(rk_service *service, uint32_t index, const void *request, void *
 
     *response = NULL;
     RK_ASSERT(index < desc->methods_len);
-    if (ctx->deadline_ns != INT64_MAX) {
-        const rk_clock *clock = rk_clock_real();
-        if (clock->monotonic_ns(clock->self) >= ctx->deadline_ns) {
-            return rk_fail(ctx->err, RK_EDEADLINE, "%s", rk_code_get_info(RK_EDEADLINE)->text);
-        }
+    if (is_late(ctx)) {
+        return rk_fail(ctx->err, RK_EDEADLINE, "%s", rk_code_get_info(RK_EDEADLINE)->text);
     }
     return service->client ? call_far(service, index, request, response, ctx)
                            : call_near(service, index, request, response, ctx);

@@ -25,6 +25,13 @@ typedef struct rk_ctx {
     rk_call *client;     /* the client's call for cancellation checks, or NULL */
 } rk_ctx;
 
+/* |stop| asks for the end of the call's work when its client went away or its deadline passed; both
+ * pointers must stay valid while it is asked. */
+void rk_ctx_stop(rk_stop *stop, rk_ctx *ctx);
+/* The code of a call whose work ended with |code|: RK_ECANCELLED becomes RK_EDEADLINE, with its
+ * sentence, when the deadline has passed. */
+rk_code rk_ctx_stopped(rk_ctx *ctx, rk_code code);
+
 /* One method: fills |response| (zeroed, in ctx->arena). */
 typedef rk_code (*rk_method_fn)(void *self, const void *request, void *response, rk_ctx *ctx);
 

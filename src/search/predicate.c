@@ -203,6 +203,7 @@ eval_chunk(const rk__predicate *p, const rk_segment *seg, size_t chunk, size_t r
             slices[fields[i]] = slice(&columns[fields[i]], at, n);
         }
         rk_filter_chunk c = {n, slices};
+        RK_RET(rk__still_wanted(p, err));
         rk_arena_reset(scratch);
         uint64_t *passing = RK_ARENA_ARRAY(scratch, uint64_t, len);
         if (!passing) {
@@ -479,6 +480,7 @@ rk__targets(rk__target **out, size_t *n, const rk__predicate *predicate, rk_segm
         if (!in_scope(predicate, segs[i])) {
             continue;
         }
+        RK_ERR(rk__still_wanted(predicate, err));
         RK_ERR(rk__target_init(&targets[*n], predicate, segs[i], read_ts, vector, arena, scratch,
                                err));
         *n += targets[*n].passing > 0;

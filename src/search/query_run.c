@@ -103,6 +103,12 @@ rk_query_plan_use(rk_query_plan *plan, rk_filter_cache *cache)
     plan->predicate.cache = cache;
 }
 
+void
+rk_query_plan_stop(rk_query_plan *plan, const rk_stop *stop)
+{
+    plan->predicate.stop = stop;
+}
+
 bool
 rk_query_plan_is_unbounded(const rk_query_plan *plan)
 {

@@ -44,6 +44,8 @@ RK_MUST_CHECK rk_code rk_search_plan_new(rk_search_plan **out, const pb_rk_Searc
                                          rk_schema *schema, rk_arena *arena, rk_err *err);
 /* Its filters are looked up, and kept, in |cache|, which may be NULL. */
 void rk_search_plan_use(rk_search_plan *plan, rk_filter_cache *cache);
+/* Runs of the plan end with RK_ECANCELLED soon after |stop|, borrowed, asks for it. */
+void rk_search_plan_stop(rk_search_plan *plan, const rk_stop *stop);
 /* Searches |segs| at scope.read_ts (not 0). Fills counts, scores, ids, segment_ids, rows,
  * rows_scanned of |out|; no fields. */
 RK_MUST_CHECK rk_code rk_search_run(const rk_search_plan *plan, rk_segment *const *segs,
@@ -62,6 +64,7 @@ RK_MUST_CHECK rk_code rk_query_plan_new(rk_query_plan **out, const pb_rk_QueryRe
  * `1 == 1`. */
 bool rk_query_plan_is_unbounded(const rk_query_plan *plan);
 void rk_query_plan_use(rk_query_plan *plan, rk_filter_cache *cache);
+void rk_query_plan_stop(rk_query_plan *plan, const rk_stop *stop);
 /* Rows in primary key order, at most offset + limit of them (or just the count), with output
  * fields, keys and timestamps. */
 RK_MUST_CHECK rk_code rk_query_run(const rk_query_plan *plan, rk_segment *const *segs,

@@ -122,3 +122,9 @@ rk_search_plan_use(rk_search_plan *plan, rk_filter_cache *cache)
 {
     plan->predicate.cache = cache;
 }
+
+void
+rk_search_plan_stop(rk_search_plan *plan, const rk_stop *stop)
+{
+    plan->predicate.stop = stop;
+}

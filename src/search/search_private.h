@@ -21,6 +21,7 @@ typedef struct rk__predicate {
     size_t keys_len;
     pb_i64s partition_ids;  /* empty: all */
     rk_filter_cache *cache; /* NULL: none */
+    const rk_stop *stop;    /* NULL: none */
     rk_str kept_text;       /* what names the condition there, when |can_keep| */
     bool can_keep;          /* the condition holds for the same rows at any time */
 } rk__predicate;
@@ -153,6 +154,13 @@ rk_code rk__key_set_init(rk__key_set *set, size_t max, rk_arena *arena);
 void rk__key_set_clear(rk__key_set *set);
 /* Where the number of |pk| is; 0 when the key is new, and the caller sets it to another. */
 uint32_t *rk__key_set_at(rk__key_set *set, rk_pk pk);
+
+/* RK_ECANCELLED once nobody wants the answer any more. */
+static inline rk_code
+rk__still_wanted(const rk__predicate *p, rk_err *err)
+{
+    return rk_stop_asked(p->stop) ? rk_fail(err, RK_ECANCELLED, "the read was given up") : RK_OK;
+}
 
 static inline rk_code
 rk__no_memory(rk_err *err)

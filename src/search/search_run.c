@@ -50,7 +50,8 @@ options_for(const run *r, const rk__target *t)
                                .radius = r->plan->radius,
                                .has_range_filter = r->plan->has_range_filter,
                                .range_filter = r->plan->range_filter,
-                               .arena = r->inner};
+                               .arena = r->inner,
+                               .stop = r->plan->predicate.stop};
 }
 
 static rk_code
@@ -74,6 +75,7 @@ search_codes(const run *r, const rk_growing_chunk *chunks, size_t chunks_len,
 {
     for (size_t q = 0; q < n; q++) {
         rk_str query = r->plan->queries[first + q];
+        RK_RET(rk__still_wanted(&r->plan->predicate, r->err));
         rk_arena_reset(r->inner);
         RK_RET(rk_growing_search(chunks, chunks_len, query.data, query.len, options,
                                  hits + q * options->k, &counts[q], r->err));
@@ -105,6 +107,7 @@ search_flat(const run *r, const rk__target *t, const rk_search_options *options,
         rk_column c;
         size_t chunk = rk_segment_chunk_of(t->seg, row, &base);
         size_t skip = 0;
+        RK_RET(rk__still_wanted(&r->plan->predicate, r->err));
         RK_RET(rk_segment_column(t->seg, chunk, position, t->rows, &c, r->err));
         row = base + c.rows;
         if (coded && coded_len == chunk) { /* without a gap, though more may be coded meanwhile */
@@ -334,6 +337,7 @@ search_block(const run *r, size_t first, size_t n, ranking *rankings)
     }
     for (size_t t = 0; t < r->targets_len; t++) {
         size_t k = RK_MIN((size_t)r->plan->topk, r->targets[t].passing);
+        RK_RET(rk__still_wanted(&r->plan->predicate, r->err));
         RK_RET(search_target(r, &r->targets[t], first, n, hits, counts));
         for (size_t q = 0; q < n; q++) {
             if (ranking_add(&rankings[q], hits + q * k, counts[q], (uint32_t)t, r->scratch) !=
@@ -343,6 +347,7 @@ search_block(const run *r, size_t first, size_t n, ranking *rankings)
         }
     }
     for (size_t q = 0; q < n; q++) {
+        RK_RET(rk__still_wanted(&r->plan->predicate, r->err));
         if (sort_candidates(r, &rankings[q]) != RK_OK || drop_older(r, &rankings[q]) != RK_OK) {
             return rk__no_memory(r->err);
         }

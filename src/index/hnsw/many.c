@@ -62,7 +62,7 @@ start_walk(const batch *b, lane *l)
 static bool
 start_query(batch *b, lane *l)
 {
-    while (b->next < b->n) {
+    while (b->next < b->n && !rk_stop_asked(b->options->stop)) {
         l->query = b->next++;
         b->heaps[l->query].n = 0;
         if (!rk__walker_query(&l->walker, &b->queries[l->query], l->s)) {
@@ -175,8 +175,10 @@ rk__hnsw_search_many(const rk_index *index, const rk__query *queries, size_t n,
             rk__hnsw_scratch_give(graph, lanes[i].s);
         }
     }
+    RK_RET(rk__go_on(options, err)); /* some may not have begun */
     for (size_t i = 0; i < n; i++) {
         if (taken == 0 || b.again[i]) {
+            RK_RET(rk__go_on(options, err));
             RK_RET(rk__hnsw_search(index, &queries[i], options, &heaps[i], err));
         }
     }

@@ -513,15 +513,14 @@ ivf_run_many(const rk_index *index, const rk__query *queries, size_t n,
     b.nprobe = (uint32_t)rk__param_int(options->params, "nprobe", NPROBE_DEFAULT, 1, 65536);
     b.nprobe = RK_MIN(b.nprobe, ivf->nlist);
     if ((uint64_t)options->filter_count * ivf->nlist <= (uint64_t)index->space.rows * b.nprobe) {
-        rk__scan_many(&index->space, queries, n, 0, index->space.rows, 0, options->filter, &b.range,
-                      heaps);
-        return RK_OK;
+        return rk__scan_pieces(&index->space, queries, n, 0, options, &b.range, heaps, err);
     }
     if (!options->range) { /* how far that one goes depends on what it finds */
         RK_RET(batch_memory(&b, options->arena, err));
         batch_lists(&b);
         for (uint32_t c = 0; c < ivf->nlist; c++) {
             if (b.starts[c + 1] > b.starts[c]) {
+                RK_RET(rk__go_on(options, err));
                 batch_scan(&b, c, b.probing + b.starts[c], b.starts[c + 1] - b.starts[c]);
             }
         }
@@ -529,6 +528,7 @@ ivf_run_many(const rk_index *index, const rk__query *queries, size_t n,
     }
     for (size_t q = 0; q < n; q++) {
         if (!done || (heaps[q].n < heaps[q].cap && b.nprobe < ivf->nlist)) {
+            RK_RET(rk__go_on(options, err));
             heaps[q].n = 0;
             RK_RET(ivf_run(index, &queries[q], options, &heaps[q], err));
         }

@@ -509,6 +509,7 @@ search(void *self, const void *request, void *response, rk_ctx *ctx)
     pb_rk_SearchResponse *whole = RK_ARENA_NEW(ctx->arena, pb_rk_SearchResponse);
     rk_search_plan *plan = NULL;
     read_set set = {0};
+    rk_stop stop;
     rk_code code = RK_OK;
 
     if (!whole) {
@@ -517,6 +518,8 @@ search(void *self, const void *request, void *response, rk_ctx *ctx)
     RK_ERR(read_set_take(&set, self, req->scope, ctx));
     RK_ERR(rk_search_plan_new(&plan, req, set.schema, ctx->arena, ctx->err));
     rk_search_plan_use(plan, node->filters);
+    rk_ctx_stop(&stop, ctx);
+    rk_search_plan_stop(plan, &stop);
     RK_ERR(rk_search_run(plan, set.segs, set.n, req->scope->read_ts, whole, ctx->arena, ctx->err));
     for (size_t i = 0; i < set.n; i++) {
         rk__qn_heal_later(self, set.segs[i]);
@@ -532,7 +535,7 @@ search(void *self, const void *request, void *response, rk_ctx *ctx)
     out->read_ts = req->scope->read_ts;
 out:
     read_set_drop(&set);
-    return code;
+    return rk_ctx_stopped(ctx, code);
 }
 
 static rk_code
@@ -543,16 +546,19 @@ query(void *self, const void *request, void *response, rk_ctx *ctx)
     pb_rk_QueryResponse *out = response;
     rk_query_plan *plan = NULL;
     read_set set = {0};
+    rk_stop stop;
     rk_code code = RK_OK;
 
     RK_ERR(read_set_take(&set, self, req->scope, ctx));
     RK_ERR(rk_query_plan_new(&plan, req, set.schema, ctx->arena, ctx->err));
     rk_query_plan_use(plan, node->filters);
+    rk_ctx_stop(&stop, ctx);
+    rk_query_plan_stop(plan, &stop);
     RK_ERR(rk_query_run(plan, set.segs, set.n, req->scope->read_ts, out, ctx->arena, ctx->err));
     out->read_ts = req->scope->read_ts;
 out:
     read_set_drop(&set);
-    return code;
+    return rk_ctx_stopped(ctx, code);
 }
 
 static rk_code

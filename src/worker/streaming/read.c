@@ -135,7 +135,7 @@ with_retries(rk__sn_collection *c, const void *request, void *response, size_t r
             rk_err_clear(ctx->err);
         }
     }
-    return code;
+    return rk_ctx_stopped(ctx, code);
 }
 
 /* ---- search ---- */
@@ -219,8 +219,11 @@ search_both(rk__sn_collection *c, const snapshot *s, const pb_rk_SearchRequest *
     pb_rk_SearchResponse *parts[2] = {NULL, NULL};
     rk_search_plan *plan = NULL;
     size_t parts_len = 0;
+    rk_stop stop;
 
     RK_RET(rk_search_plan_new(&plan, req, s->schema, ctx->arena, ctx->err));
+    rk_ctx_stop(&stop, ctx);
+    rk_search_plan_stop(plan, &stop);
     parts[0] = RK_ARENA_NEW(ctx->arena, pb_rk_SearchResponse);
     if (!parts[0]) {
         return rk__sn_no_memory(ctx->err);
@@ -296,10 +299,13 @@ query_once(rk__sn_collection *c, const void *request, void *response, rk_ctx *ct
     rk_query_plan *plan = NULL;
     size_t parts_len = 0;
     snapshot s;
+    rk_stop stop;
     rk_code code = RK_OK;
 
     RK_RET(snapshot_take(&s, c, req->scope, ctx));
     RK_ERR(rk_query_plan_new(&plan, req, s.schema, ctx->arena, ctx->err));
+    rk_ctx_stop(&stop, ctx);
+    rk_query_plan_stop(plan, &stop);
     if (rk_query_plan_is_unbounded(plan)) {
         code = rk_fail_tail(ctx->err, RK_EINVAL, "empty expression should be used with limit");
         goto out;

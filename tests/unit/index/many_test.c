@@ -434,6 +434,75 @@ test_threads(void **state)
     }
 }
 
+/* ---- being stopped ---- */
+
+typedef struct countdown {
+    size_t calls;
+    size_t stop_at; /* call from which the answer is yes; 0: never */
+} countdown;
+
+static bool
+count_down(void *self)
+{
+    countdown *c = self;
+
+    c->calls++;
+    return c->stop_at != 0 && c->calls >= c->stop_at;
+}
+
+/* A search of several queries asks as it goes on, ends when it is told to, and is the same when it
+ * is not. */
+static void
+test_stop(void **state)
+{
+    static const struct {
+        const char *kind; /* NULL: rows without an index */
+        rk_vector_type type;
+        size_t calls; /* at least */
+    } cases[] = {
+        {"FLAT", RK_VEC_F32, 2},
+        {"IVF_FLAT", RK_VEC_F32, 5},
+        {"HNSW", RK_VEC_F32, QUERIES},
+        {"IVF_SQ8", RK_VEC_F32, QUERIES},
+        {"DISKANN", RK_VEC_F32, QUERIES},
+        {"IVF_RABITQ", RK_VEC_F32, QUERIES},
+        {"SPARSE_INVERTED_INDEX", RK_VEC_SPARSE, QUERIES},
+        {NULL, RK_VEC_F32, 1},
+        {NULL, RK_VEC_SPARSE, QUERIES},
+    };
+
+    RK_UNUSED(state);
+    for (size_t i = 0; i < RK_COUNT(cases); i++) {
+        bool sparse = cases[i].type == RK_VEC_SPARSE;
+        countdown counting = {0, 0};
+        rk_stop stop = {count_down, &counting};
+        rk_search_options o = {.k = K, .arena = rk_arena_new(0), .stop = &stop};
+        rk_hit hits[QUERIES * K];
+        uint32_t counts[QUERIES];
+        set s;
+        set_init(&s, cases[i].type, sparse ? 0 : 40, sparse ? RK_METRIC_IP : RK_METRIC_L2, 77);
+        if (cases[i].kind) {
+            build(&s, cases[i].kind);
+        }
+        compare(&s, &o, QUERIES, ROWS, "not stopped");
+        counting.calls = 0;
+        assert_int_equal(search_many(&s, QUERIES, ROWS, &o, hits, counts, NULL), RK_OK);
+        size_t calls = counting.calls;
+        if (calls < cases[i].calls) {
+            fail_msg("%s asked %zu times", cases[i].kind ? cases[i].kind : "rows", calls);
+        }
+        for (size_t at = 1; at <= calls; at += at < 4 ? 1 : calls / 5 + 1) {
+            rk_err err = {0};
+            counting = (countdown){0, at};
+            assert_int_equal(search_many(&s, QUERIES, ROWS, &o, hits, counts, &err), RK_ECANCELLED);
+            assert_string_equal(err.text, "the search was given up");
+            assert_true(counting.calls <= at + 9); /* each of the lanes of a graph, and the end */
+        }
+        rk_arena_free(o.arena);
+        set_deinit(&s);
+    }
+}
+
 int
 main(void)
 {
@@ -445,6 +514,7 @@ main(void)
         cmocka_unit_test(test_odd_queries),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_threads),
     };
     rk_kernels_init();
