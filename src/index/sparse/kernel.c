@@ -61,7 +61,7 @@ rk__sparse_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, u
     for (size_t i = 0; i < n; i++) {
         uint32_t key = rk_get_u32le(pairs + i * sizeof(rk__pair));
         met[n_met] = (uint16_t)i;
-        n_met += query->seen[key % RK__SPARSE_SEEN / 64] >> key % 64 & 1;
+        n_met += query->seen[(key & query->seen_last) / 64] >> key % 64 & 1;
     }
     return n_met;
 }

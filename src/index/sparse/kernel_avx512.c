@@ -236,7 +236,7 @@ avx512_meet(const rk__sparse_query *query, const uint8_t *pairs, size_t n, uint1
     for (size_t i = 0; i < n_met; i++) { /* of ten bits one in 24 is met by chance */
         uint32_t key = rk_get_u32le(pairs + met[i] * sizeof(rk__pair));
         met[n_sure] = met[i];
-        n_sure += query->seen[key % RK__SPARSE_SEEN / 64] >> key % 64 & 1;
+        n_sure += query->seen[(key & query->seen_last) / 64] >> key % 64 & 1;
     }
     return n_sure;
 }

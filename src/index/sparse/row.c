@@ -114,6 +114,8 @@ rk__sparse_drop(const void *query, size_t len, double ratio, rk_arena *arena, co
 
 /* ---- a query made ready ---- */
 
+#define REACH 8u /* places from its own; keys that stand farther were chosen to */
+
 static inline size_t
 place_of(const rk__sparse_query *query, uint32_t key)
 {
@@ -125,30 +127,61 @@ rk__sparse_query_init(rk__sparse_query *query, const rk__pair *pairs, size_t n, 
                       rk_err *err)
 {
     *query = (rk__sparse_query){.pairs = pairs, .n = n, .cap = 16};
-    while (query->cap < n * 4) {
+    while (query->cap < n * 8) {
         query->cap *= 2;
     }
-    query->seen = rk_arena_zero(arena, RK__SPARSE_SEEN / 64, sizeof(uint64_t));
+    size_t room = query->cap + n + 1; /* no key wraps around */
+    query->seen_last = (n <= RK__SPARSE_FEW ? RK__SPARSE_SEEN_FEW : RK__SPARSE_SEEN) - 1;
+    query->seen = rk_arena_zero(arena, query->seen_last / 64 + 1, sizeof(uint64_t));
     uint8_t *few = rk_arena_zero(arena, 128 + 64, 1);
-    query->keys = rk_arena_alloc(arena, query->cap * sizeof(uint32_t));
-    query->values = rk_arena_alloc(arena, query->cap * sizeof(float));
+    query->table = rk_arena_alloc(arena, room * sizeof(*query->table));
     query->few = (uint16_t *)(void *)(few ? few + (64 - (uintptr_t)few % 64) % 64 : NULL);
-    if (!query->seen || !few || !query->keys || !query->values) {
+    if (!query->seen || !few || !query->table) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for a query of %zu values", n);
     }
-    memset(query->keys, 0xff, query->cap * sizeof(uint32_t)); /* not a legal index */
+    memset(query->table, 0xff, room * sizeof(*query->table)); /* not a legal index */
     for (size_t i = 0; i < n; i++) {
-        size_t at = place_of(query, pairs[i].index);
-        while (query->keys[at] != UINT32_MAX) {
-            at = (at + 1) & (query->cap - 1);
+        size_t first = place_of(query, pairs[i].index);
+        size_t at = first;
+        while (query->table[at].index != UINT32_MAX) {
+            at++;
         }
-        query->keys[at] = pairs[i].index;
-        query->values[at] = pairs[i].value;
-        query->seen[pairs[i].index % RK__SPARSE_SEEN / 64] |= UINT64_C(1) << pairs[i].index % 64;
+        query->table[at] = pairs[i];
+        query->reach = RK_MAX(query->reach, at - first);
+        query->seen[(pairs[i].index & query->seen_last) / 64] |= UINT64_C(1) << pairs[i].index % 64;
         query->few[rk__sparse_few(pairs[i].index) / 16] |=
             (uint16_t)(1u << rk__sparse_few(pairs[i].index) % 16);
     }
     return RK_OK;
+}
+
+/* The query's value of an index, and 0 when it has none, by its bits. */
+static uint32_t
+value_bits_crowded(const rk__sparse_query *query, uint32_t index)
+{
+    const rk__pair *at = query->table + place_of(query, index);
+    uint32_t bits = 0;
+
+    while (at->index != index && at->index != UINT32_MAX) {
+        at++;
+    }
+    memcpy(&bits, &at->value, sizeof(bits));
+    return at->index == index ? bits : 0;
+}
+
+/* The same in as many looks for each: which are met at the first cannot be foreseen. */
+static inline uint32_t
+value_bits(const rk__sparse_query *query, uint32_t index)
+{
+    const rk__pair *at = query->table + place_of(query, index);
+    uint32_t bits = 0;
+
+    for (size_t i = 0; i <= query->reach; i++) {
+        uint32_t next = 0;
+        memcpy(&next, &at[i].value, sizeof(next));
+        bits |= next & (0u - (uint32_t)(at[i].index == index));
+    }
+    return bits;
 }
 
 /* In two steps per run of pairs: which may be met, without a branch; then their products in order.
@@ -167,15 +200,53 @@ rk__sparse_query_score(const rk__sparse_kernels *kernels, const rk__sparse_query
         size_t n_met = kernels->meet(query, run, RK_MIN(n_pairs - from, (size_t)RUN), met);
         for (size_t i = 0; i < n_met; i++) {
             rk__pair pair = pair_at(run + met[i] * sizeof(rk__pair));
-            size_t at = place_of(query, pair.index);
-            while (query->keys[at] != pair.index && query->keys[at] != UINT32_MAX) {
-                at = (at + 1) & (query->cap - 1);
-            }
-            if (query->keys[at] == pair.index && pair.index != UINT32_MAX) {
-                float product = query->values[at] * pair.value;
-                sum = sum + product;
-            }
+            uint32_t bits = query->reach <= REACH ? value_bits(query, pair.index)
+                                                  : value_bits_crowded(query, pair.index);
+            float value = 0;
+            bits = pair.index != UINT32_MAX ? bits : 0; /* not a legal index */
+            memcpy(&value, &bits, sizeof(value));
+            float product = value * pair.value;
+            sum = sum + product; /* of a pair not met a zero, which changes no sum */
         }
     }
     return sum;
+}
+
+/* ---- all rows that pass ---- */
+
+/* The first lines of a row: the CPU goes on by itself. */
+static inline void
+ask_for_head(const rk_vectors *v, uint32_t row)
+{
+    size_t len = v->offsets[row + 1] - v->offsets[row];
+
+    rk__fetch((const char *)v->data + v->offsets[row], RK_MIN(len, (size_t)192));
+}
+
+void
+rk__sparse_search_rows(rk__sparse_search *search)
+{
+    enum { BATCH = 16, AHEAD = 4 }; /* asked for together: first where they are, then their bytes */
+    const rk_vectors *v = &search->index->vectors;
+    const rk_bitset *filter = search->options->filter;
+    size_t row = filter ? rk_bitset_next(filter, 0) : 0;
+
+    while (row < v->rows) {
+        uint32_t batch[BATCH];
+        size_t n = 0;
+        for (; n < BATCH && row < v->rows; n++) {
+            batch[n] = (uint32_t)row;
+            __builtin_prefetch(&v->offsets[row]);
+            row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
+        }
+        for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
+            ask_for_head(v, batch[i]);
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (i + AHEAD < n) {
+                ask_for_head(v, batch[i + AHEAD]);
+            }
+            rk__sparse_offer(search, rk__sparse_score_row(search, batch[i]), batch[i]);
+        }
+    }
 }

@@ -4,10 +4,12 @@
  * 2024) with the two levels of a group and its blocks:
  *
  *   1. For every block an upper bound of the scores in it: the terms' largest weights times the
- *      query's, summed in 16 bits over all groups.
- *   2. Groups by falling bound; of a group the blocks whose bound reaches the k-th best score so
- *      far, again by falling bound. The best block of each of the first groups comes before all, so
- *      that the k-th score is high early.
+ *      query's, summed in 16 bits over all groups. The weakest terms, whose bounds add up to a
+ *      hundredth or so of all, are left out; once the best blocks are scored this must be a small
+ *      share of the k-th score, or they come in after all.
+ *   2. The best blocks of all come first, so that the k-th score is high early; all of their
+ *      records are asked for before the first is read. Then groups by falling bound, and of a
+ *      group the blocks whose bound reaches the k-th best score so far.
  *   3. Of a block the bounds of its 64 rows, from the stored weights: first of the strongest terms,
  *      and only if a row can still matter then, of the others. Rows whose bound reaches the k-th
  *      score and that pass the filter are candidates.
@@ -33,17 +35,24 @@
 #define CANDIDATES  2048u /* kept before they are scored */
 #define DIRECT_ROWS 256u  /* so few, and more where bounds are many: scored one by one */
 #define DIRECT_PART 20u   /* patches and terms in their place */
-#define MANY_BLOCKS 16u   /* of a group: all are summed term by term */
-#define TERMS_AHEAD 4u
-#define NODES_AHEAD 3u /* of such a group */
-#define DEPTH       4u /* blocks whose first records are on their way */
-#define AHEAD       8u /* rows asked for before they are scored */
-#define SEED_GROUPS 8u
-#define FEW         128u /* are put in order by insertion */
-#define FIRST_TERMS 8u   /* read of a block before the others */
-#define FINE_SHARE  0.55 /* of the rows: so few that pass are found by fine bounds */
-#define FINE_SMALL  0.4  /* the same of fewer than 65,536 rows, where blocks are near */
-#define IDLE_SHARE  0.02 /* of the k-th score: what idle terms may add up to */
+#define TERMS_AHEAD 6u
+#define NEAR_GROUPS 8u  /* of so few the first cache holds the bounds of some terms */
+#define MANY_BLOCKS 16u /* of a group: all are summed term by term */
+#define NODES_AHEAD 3u  /* of such a group */
+#define DEPTH       4u  /* blocks whose first records are on their way */
+#define AHEAD       4u  /* rows asked for before they are scored */
+#define EARLY       6u  /* rows asked for while blocks are still read: */
+#define EARLY_PART  8u  /* those so much above what a row must reach */
+#define SEEDS       2u  /* best blocks, and one for so many of k, come before all: */
+#define SEED_ROWS   16u
+#define SEEDS_MAX   32u
+#define FEW         128u  /* are put in order by insertion */
+#define FIRST_TERMS 8u    /* read of a block before the others */
+#define FINE_SHARE  0.55  /* of the rows: so few that pass are found by fine bounds */
+#define FINE_SMALL  0.4   /* the same of fewer than 65,536 rows, where blocks are near */
+#define IDLE_SHARE  0.02  /* of the k-th score: what idle terms may add up to */
+#define LEFT_SHARE  0.008 /* of all bounds: what terms left out from the start may add up to, */
+#define LEFT_MOST   0.1   /* and of the k-th score that the first blocks give */
 
 typedef struct term {
     const rk__sparse_node *nodes;
@@ -64,26 +73,24 @@ typedef struct pending { /* a block whose first records are on their way */
     size_t n;
 } pending;
 
-typedef struct candidate {
-    uint32_t sum;
-    uint32_t row;
-} candidate;
-
 typedef struct walk {
     rk__sparse_search *search;
     const rk__sparse_kernels *kernels;
     term *terms; /* by falling bound */
     size_t n_terms;
     size_t n_active;        /* terms not idle */
+    size_t n_kept;          /* terms that were not left out from the start */
     rk__sparse_scale scale; /* unit: G / 256 */
     double idle;            /* sum of the bounds of idle terms */
+    double left_out;        /* of those that are in no bound of a block */
+    double known;           /* a score that the k-th is known to reach */
     uint16_t *bounds;       /* n_groups * 64 */
     uint16_t *sums;         /* of the rows of a group */
     uint64_t *any;          /* n_groups: blocks that have a term and, under a filter, a row */
     uint64_t *passing;      /* n_blocks: rows that pass a selective filter; NULL: ask the filter */
     uint32_t *best;         /* heap of the k largest sums, smallest on top */
     uint32_t n_best;
-    candidate *candidates; /* CANDIDATES + 64 */
+    uint64_t *candidates; /* CANDIDATES + 64, see candidate_of() */
     size_t n_candidates;
     double ratio;   /* dim_max_score_ratio below 1: bounds count only so much, results may miss */
     bool eager;     /* candidates are scored at once */
@@ -100,19 +107,18 @@ typedef struct walk {
 static void
 raise_limits(walk *w, double t)
 {
-    uint16_t limit = rk__sparse_limit(&w->scale, t / w->ratio);
-
-    if (limit <= w->limit) {
+    if (t <= w->known) {
         return;
     }
-    w->limit = limit;
+    w->known = t;
+    w->limit = rk__sparse_limit(&w->scale, t / w->ratio - w->left_out * (1 + 1e-5));
     while (w->n_active > 1 && w->idle + w->terms[w->n_active - 1].bound < t * IDLE_SHARE) {
         w->idle += w->terms[--w->n_active].bound;
     }
     w->row_limit = rk__sparse_limit(&w->scale, t - w->idle * (1 + 1e-5));
 }
 
-/* Keeps the k largest sums; the smallest of them bounds the k-th score. */
+/* Keeps the k largest sums. */
 static void
 note_sum(walk *w, uint32_t sum)
 {
@@ -138,24 +144,76 @@ note_sum(walk *w, uint32_t sum)
             at = child;
         }
         w->best[at] = sum;
-    } else {
+    }
+}
+
+/* A sum that |k| of the 64 reach, the largest there is; 0 when fewer are above it. */
+static uint16_t
+kth_of(const walk *w, const uint16_t sums[64], uint64_t mask, uint32_t k)
+{
+    uint32_t low = 0;
+
+    if ((uint32_t)__builtin_popcountll(mask) <= k) {
+        return 0;
+    }
+    for (uint32_t step = 32768; step > 0; step /= 2) {
+        uint64_t reach = mask & w->kernels->reach(sums, (uint16_t)(low + step));
+        low += (uint32_t)__builtin_popcountll(reach) >= k ? step : 0;
+    }
+    return (uint16_t)low;
+}
+
+static void
+note_sums(walk *w, const uint16_t sums[64], uint64_t mask)
+{
+    for (; mask; mask &= mask - 1) {
+        note_sum(w, sums[__builtin_ctzll(mask)]);
+    }
+}
+
+/* Rows of a block that pass: the smallest of the k largest sums bounds the k-th score. */
+static void
+note_block(walk *w, const uint16_t sums[64], uint64_t mask)
+{
+    uint32_t k = w->search->heap->cap;
+
+    if (w->n_best < k) { /* first as many as there is room for: no sum enters only to leave */
+        uint64_t first = mask & w->kernels->reach(sums, kth_of(w, sums, mask, k - w->n_best));
+        note_sums(w, sums, first);
+        mask &= ~first;
+    }
+    if (w->n_best < k) {
         return;
     }
+    note_sums(w, sums, mask & w->kernels->reach(sums, (uint16_t)RK_MIN(w->best[0] + 1, 65535u)));
     double least = (double)w->best[0] - 256 - (double)w->n_terms;
-    if (w->n_best == k && least > 0) {
+    if (least > 0) {
         raise_limits(w, least / w->scale.unit * (1 - 1e-6));
     }
 }
 
 /* ---- candidates ---- */
 
+/* A number that falls with the sum, then rises with the row. */
+static inline uint64_t
+candidate_of(uint32_t sum, uint32_t row)
+{
+    return (uint64_t)(UINT32_MAX - sum) << 32 | row;
+}
+
+static inline uint32_t
+sum_of(uint64_t candidate)
+{
+    return UINT32_MAX - (uint32_t)(candidate >> 32);
+}
+
 static int
 compare_candidates(const void *a, const void *b)
 {
-    const candidate *x = a;
-    const candidate *y = b;
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
 
-    return x->sum != y->sum ? (x->sum > y->sum ? -1 : 1) : (x->row > y->row) - (x->row < y->row);
+    return x < y ? -1 : x > y;
 }
 
 void
@@ -164,21 +222,21 @@ rk__sparse_ask_for_row(const rk_vectors *v, uint32_t row)
     const char *at = (const char *)v->data + v->offsets[row];
     size_t len = v->offsets[row + 1] - v->offsets[row];
 
-    rk__fetch_early(at, RK_MIN(len, (size_t)1536));
+    rk__fetch(at, RK_MIN(len, (size_t)1536));
 }
 
 static void
 score_candidates(walk *w)
 {
+    const rk_vectors *v = &w->search->index->vectors;
+    uint64_t last = candidate_of(w->row_limit, UINT32_MAX);
     size_t n = 0;
 
     for (size_t i = 0; i < w->n_candidates; i++) {
-        candidate next = w->candidates[i];
-        if (next.sum >= w->row_limit) {
+        uint64_t next = w->candidates[i];
+        if (next <= last) {
             size_t at = n++;
-            for (; w->n_candidates <= FEW && at > 0 &&
-                   compare_candidates(&w->candidates[at - 1], &next) > 0;
-                 at--) {
+            for (; w->n_candidates <= FEW && at > 0 && w->candidates[at - 1] > next; at--) {
                 w->candidates[at] = w->candidates[at - 1];
             }
             w->candidates[at] = next;
@@ -188,12 +246,12 @@ score_candidates(walk *w)
         qsort(w->candidates, n, sizeof(*w->candidates), compare_candidates);
     }
     for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-        rk__sparse_ask_for_row(&w->search->index->vectors, w->candidates[i].row);
+        rk__sparse_ask_for_row(v, (uint32_t)w->candidates[i]);
     }
-    for (size_t i = 0; i < n && w->candidates[i].sum >= w->row_limit; i++) {
-        uint32_t row = w->candidates[i].row;
-        if (i + AHEAD < n) {
-            rk__sparse_ask_for_row(&w->search->index->vectors, w->candidates[i + AHEAD].row);
+    for (size_t i = 0; i < n && sum_of(w->candidates[i]) >= w->row_limit; i++) {
+        uint32_t row = (uint32_t)w->candidates[i];
+        if (i + AHEAD < n && sum_of(w->candidates[i + AHEAD]) >= w->row_limit) {
+            rk__sparse_ask_for_row(v, (uint32_t)w->candidates[i + AHEAD]);
         }
         rk__sparse_offer(w->search, rk__sparse_score_row(w->search, row), row);
         raise_limits(w, (double)rk__sparse_threshold(w->search));
@@ -201,6 +259,7 @@ score_candidates(walk *w)
     w->n_candidates = 0;
 }
 
+/* The rows of |mask| pass the filter. */
 static void
 add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
 {
@@ -208,18 +267,19 @@ add_candidates(walk *w, size_t block, const uint16_t sums[64], uint64_t mask)
     const rk_bitset *filter = w->search->options->filter;
     const rk_vectors *v = &w->search->index->vectors;
 
+    if (!w->eager) {
+        note_block(w, sums, mask);
+        mask &= w->kernels->reach(sums, w->row_limit);
+    }
     for (; mask; mask &= mask - 1) {
         unsigned i = (unsigned)__builtin_ctzll(mask);
         uint32_t row = rows[i];
         if (row >= v->rows || /* images are not trusted */
-            sums[i] < w->row_limit || (w->passing && !rk_bitset_get(filter, row))) {
+            (w->passing && !rk_bitset_get(filter, row))) {
             continue;
         }
         RK__SPARSE_ASK(&v->offsets[row]);
-        w->candidates[w->n_candidates++] = (candidate){sums[i], row};
-        if (!w->eager) {
-            note_sum(w, sums[i]);
-        }
+        w->candidates[w->n_candidates++] = candidate_of(sums[i], row);
     }
     if (w->eager || w->n_candidates >= CANDIDATES) {
         score_candidates(w);
@@ -253,7 +313,7 @@ prepare_terms(walk *w, rk_err *err)
     w->ratio = rk__param_float(w->search->options->params, "dim_max_score_ratio", 1, 0.5, 1);
     w->eager = w->search->range.on && w->search->range.has_lower;
     w->best = rk_arena_alloc(arena, w->search->heap->cap * sizeof(*w->best));
-    w->candidates = rk_arena_alloc(arena, (CANDIDATES + RK__SPARSE_BLOCK) * sizeof(candidate));
+    w->candidates = rk_arena_alloc(arena, (CANDIDATES + RK__SPARSE_BLOCK) * sizeof(*w->candidates));
     if (!room || !w->best || !w->candidates || !w->terms || !w->bounds || !w->sums || !w->any) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms over %zu blocks",
                        query->n, s->n_blocks);
@@ -273,32 +333,57 @@ prepare_terms(walk *w, rk_err *err)
 }
 
 static void
-ask_for_term(const term *t)
+ask_for_term(const term *t, bool near)
 {
     size_t nodes = RK_MIN(t->n_nodes * sizeof(*t->nodes), (size_t)1536);
     size_t entries = RK_MIN(t->n_entries * 2, (uint64_t)3072);
 
-    rk__fetch_early(t->nodes, nodes);
-    rk__fetch_early(t->entries, entries);
+    if (near) {
+        rk__fetch(t->nodes, nodes);
+        rk__fetch(t->entries, entries);
+    } else {
+        rk__fetch_early(t->nodes, nodes);
+        rk__fetch_early(t->entries, entries);
+    }
 }
 
+/* Adds the terms from |from| to |to| to the bounds of all blocks. */
 static void
-bound_blocks(walk *w)
+bound_blocks(walk *w, size_t from, size_t to, uint16_t *bounds)
 {
-    for (size_t i = 0; i < RK_MIN(w->n_terms, (size_t)TERMS_AHEAD); i++) {
-        ask_for_term(&w->terms[i]);
+    bool near = w->search->s->n_groups <= NEAR_GROUPS;
+
+    for (size_t i = from; i < RK_MIN(to, from + TERMS_AHEAD); i++) {
+        ask_for_term(&w->terms[i], near);
     }
-    for (size_t i = 0; i < w->n_terms; i++) {
+    for (size_t i = from; i < to; i++) {
         const term *t = &w->terms[i];
-        if (i + TERMS_AHEAD < w->n_terms) {
-            ask_for_term(t + TERMS_AHEAD);
+        if (i + TERMS_AHEAD < to) {
+            ask_for_term(t + TERMS_AHEAD, near);
         }
         w->kernels->bound(t->nodes, t->n_nodes, t->entries, t->n_entries, w->search->s->n_groups,
-                          t->factor, w->bounds, w->any);
+                          t->factor, bounds, w->any);
     }
     if (w->kernels->settle) {
-        w->kernels->settle(w->bounds, w->search->s->n_groups);
+        w->kernels->settle(bounds, w->search->s->n_groups);
     }
+}
+
+/* The weakest terms are left out where few rows are asked for: no row has so little. */
+static void
+leave_out(walk *w, size_t rows)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < w->n_terms; i++) {
+        sum += w->terms[i].bound;
+    }
+    while (!w->eager && w->search->heap->cap <= rows / RK__SPARSE_BLOCK && w->n_active > 1 &&
+           w->left_out + w->terms[w->n_active - 1].bound < sum * LEFT_SHARE) {
+        w->left_out += w->terms[--w->n_active].bound;
+    }
+    w->idle = w->left_out;
+    w->n_kept = w->n_active;
 }
 
 /* A selective filter: its rows per block, and blocks without any are as if without terms. */
@@ -321,13 +406,43 @@ mark_passing(walk *w, rk_err *err)
             w->passing[place / RK__SPARSE_BLOCK] |= UINT64_C(1) << place % RK__SPARSE_BLOCK;
         }
     }
-    for (size_t g = 0; g < s->n_groups; g++) {
+    return RK_OK;
+}
+
+static void
+drop_blocks(walk *w)
+{
+    for (size_t g = 0; w->passing && g < w->search->s->n_groups; g++) {
         uint64_t some = 0;
         for (size_t b = 0; b < RK__SPARSE_BLOCK; b++) {
             some |= (uint64_t)(w->passing[g * RK__SPARSE_BLOCK + b] != 0) << b;
         }
         w->any[g] &= some;
     }
+}
+
+/* The terms left out come in after all: the k-th score is too low. All blocks count again. */
+static rk_code
+bring_in(walk *w, rk_err *err)
+{
+    size_t n = w->search->s->n_groups * RK__SPARSE_BLOCK;
+    uint16_t *bounds = rk_arena_zero(w->search->options->arena, n + 1, sizeof(*bounds));
+    double known = w->known;
+
+    if (!bounds) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu bounds", n);
+    }
+    bound_blocks(w, w->n_kept, w->n_terms, bounds);
+    for (size_t i = 0; i < n; i++) {
+        w->bounds[i] = (uint16_t)(w->bounds[i] + bounds[i]);
+    }
+    drop_blocks(w);
+    w->n_active = w->n_terms;
+    w->n_candidates = 0;
+    w->n_best = 0;
+    w->search->heap->n = 0; /* what was scored comes again */
+    w->left_out = w->idle = w->known = 0;
+    raise_limits(w, known);
     return RK_OK;
 }
 
@@ -524,7 +639,7 @@ score_whole_group(walk *w, size_t group, uint64_t blocks)
 }
 
 static void
-score_group(walk *w, size_t group, size_t blocks_max)
+score_group(walk *w, size_t group)
 {
     uint16_t *bounds = w->bounds + group * RK__SPARSE_BLOCK;
     uint64_t mask = w->kernels->reach(bounds, w->limit) & w->any[group];
@@ -532,18 +647,16 @@ score_group(walk *w, size_t group, size_t blocks_max)
     if (!mask) {
         return;
     }
-    if (blocks_max > 1 && __builtin_popcountll(mask) >= (int)MANY_BLOCKS) {
+    if (__builtin_popcountll(mask) >= (int)MANY_BLOCKS) {
         drain(w);
         enter_group(w, group);
         score_whole_group(w, group, mask);
         return;
     }
     enter_group(w, group);
-    for (size_t done = 0; mask && done < blocks_max; done++) {
-        unsigned best = w->limit > 0 && blocks_max > 1 ? (unsigned)__builtin_ctzll(mask)
-                                                       : largest_of(bounds, mask);
+    while (mask) {
+        unsigned best = w->limit > 0 ? (unsigned)__builtin_ctzll(mask) : largest_of(bounds, mask);
         mask &= ~(UINT64_C(1) << best);
-        w->any[group] &= ~(UINT64_C(1) << best);
         take_block(w, group * RK__SPARSE_BLOCK + best, bounds[best]);
         mask &= w->kernels->reach(bounds, w->limit);
     }
@@ -553,7 +666,7 @@ score_group(walk *w, size_t group, size_t blocks_max)
 
 typedef struct ranked {
     uint16_t bound;
-    uint32_t group;
+    uint32_t group; /* or block */
 } ranked;
 
 static int
@@ -587,27 +700,121 @@ keep_best(ranked *best, size_t n, size_t cap, ranked next)
     return n;
 }
 
+/* The best blocks of a group among the |n| best of all. */
+static size_t
+keep_blocks(const walk *w, ranked *best, size_t n, size_t cap, size_t group)
+{
+    const uint16_t *bounds = w->bounds + group * RK__SPARSE_BLOCK;
+    uint64_t mask = w->any[group];
+
+    if (n == cap) {
+        mask &= w->kernels->reach(bounds, best[n - 1].bound);
+    }
+    for (; mask; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(mask);
+        n = keep_best(best, n, cap, (ranked){bounds[i], (uint32_t)(group * RK__SPARSE_BLOCK + i)});
+        if (n == cap) {
+            mask &= w->kernels->reach(bounds, best[n - 1].bound);
+        }
+    }
+    return n;
+}
+
+/* Rows that most likely will be scored. */
+static void
+ask_for_candidates(const walk *w)
+{
+    uint64_t last = candidate_of((uint32_t)w->row_limit + w->row_limit / EARLY_PART, UINT32_MAX);
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_candidates && n < EARLY; i++) {
+        if (w->candidates[i] <= last) {
+            rk__sparse_ask_for_row(&w->search->index->vectors, (uint32_t)w->candidates[i]);
+            n++;
+        }
+    }
+}
+
+/* The best blocks, all of their records asked for before the first is read. */
+static rk_code
+score_seeds(walk *w, const ranked *seeds, size_t n, rk_err *err)
+{
+    const rk__sparse *s = w->search->s;
+    size_t stride = w->n_terms + 1;
+    rk__sparse_run *runs = rk_arena_alloc(w->search->options->arena, n * stride * sizeof(*runs));
+    size_t n_runs[SEEDS_MAX] = {0};
+    uint32_t bound = 0;
+
+    if (!runs) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu blocks", n);
+    }
+    for (size_t i = 0; i < n && seeds[i].bound >= w->limit; i++) {
+        rk__fetch_early(s->order + (size_t)seeds[i].group * RK__SPARSE_BLOCK,
+                        RK__SPARSE_BLOCK * sizeof(*s->order));
+        if (i == 0 || seeds[i].group / RK__SPARSE_BLOCK != seeds[i - 1].group / RK__SPARSE_BLOCK) {
+            enter_group(w, seeds[i].group / RK__SPARSE_BLOCK);
+        }
+        n_runs[i] =
+            w->kernels->find(w->members[w->turn], w->n_members, seeds[i].group % RK__SPARSE_BLOCK,
+                             s->records, s->record_bytes, runs + i * stride, &bound);
+    }
+    for (size_t i = 0; i < n && seeds[i].bound >= w->limit; i++) {
+        size_t block = seeds[i].group;
+        uint16_t sums[RK__SPARSE_BLOCK] = {0};
+        uint64_t any = w->kernels->add(runs + i * stride, n_runs[i], sums);
+        if (i == 1) {
+            ask_for_candidates(w);
+        }
+        w->any[block / RK__SPARSE_BLOCK] &= ~(UINT64_C(1) << block % RK__SPARSE_BLOCK);
+        any = passing_rows(w, block, any & w->kernels->reach(sums, w->row_limit));
+        if (any) {
+            add_candidates(w, block, sums, any);
+        }
+    }
+    return RK_OK;
+}
+
+/* The groups that have a term with the largest bound of each; the best blocks of all. */
+static size_t
+rank_groups(const walk *w, ranked *groups, ranked *seeds, size_t *n_seeds)
+{
+    size_t most = SEEDS + RK_MIN(w->search->heap->cap / SEED_ROWS, SEEDS_MAX - SEEDS);
+    size_t n = 0;
+
+    *n_seeds = 0;
+    for (size_t g = 0; g < w->search->s->n_groups; g++) {
+        if (w->any[g]) {
+            uint16_t bound = w->kernels->largest(w->bounds + g * RK__SPARSE_BLOCK);
+            groups[n++] = (ranked){bound, (uint32_t)g};
+            if (*n_seeds < most || bound > seeds[*n_seeds - 1].bound) {
+                *n_seeds = keep_blocks(w, seeds, *n_seeds, most, g);
+            }
+        }
+    }
+    return n;
+}
+
 static rk_code
 walk_groups(walk *w, rk_err *err)
 {
     const rk__sparse *s = w->search->s;
     ranked *groups = rk_arena_alloc(w->search->options->arena, (s->n_groups + 1) * sizeof(*groups));
-    ranked seeds[SEED_GROUPS];
+    ranked seeds[SEEDS_MAX];
     size_t n_seeds = 0;
-    size_t n = 0;
 
     if (!groups) {
         return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu groups", s->n_groups);
     }
-    for (size_t g = 0; g < s->n_groups; g++) {
-        if (w->any[g]) {
-            groups[n] =
-                (ranked){w->kernels->largest(w->bounds + g * RK__SPARSE_BLOCK), (uint32_t)g};
-            n_seeds = keep_best(seeds, n_seeds, SEED_GROUPS, groups[n++]);
+    size_t n = rank_groups(w, groups, seeds, &n_seeds);
+    RK_RET(score_seeds(w, seeds, n_seeds, err));
+    if (w->left_out > w->known * LEFT_MOST) {
+        for (size_t i = 0; i < n_seeds; i++) { /* once more */
+            w->any[seeds[i].group / RK__SPARSE_BLOCK] |= UINT64_C(1)
+                                                         << seeds[i].group % RK__SPARSE_BLOCK;
         }
-    }
-    for (size_t i = 0; i < n_seeds; i++) {
-        score_group(w, seeds[i].group, 1);
+        RK_RET(bring_in(w, err));
+        n = rank_groups(w, groups, seeds, &n_seeds);
+        RK_RET(score_seeds(w, seeds, n_seeds, err));
     }
     size_t left = 0;
     for (size_t i = 0; i < n; i++) { /* few groups are left: their order costs little */
@@ -620,7 +827,7 @@ walk_groups(walk *w, rk_err *err)
         qsort(groups, left, sizeof(*groups), compare_ranked);
     }
     for (size_t i = 0; i < left && groups[i].bound >= w->limit; i++) {
-        score_group(w, groups[i].group, RK__SPARSE_BLOCK);
+        score_group(w, groups[i].group);
     }
     drain(w);
     score_candidates(w);
@@ -628,18 +835,20 @@ walk_groups(walk *w, rk_err *err)
 }
 
 rk_code
-rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
+rk__sparse_search_blocks(rk__sparse_search *search, const rk__pair *pairs, size_t n, rk_err *err)
 {
     walk w = {.search = search, .kernels = search->kernels};
     const rk_search_options *options = search->options;
     size_t rows = search->index->vectors.rows;
     size_t passing = options->filter ? options->filter_count : rows;
 
-    if (search->query.n > TERMS_MAX ||
-        passing < DIRECT_ROWS + search->s->n_patches * search->query.n / DIRECT_PART) {
+    if (n > TERMS_MAX || passing < DIRECT_ROWS + search->s->n_patches * n / DIRECT_PART) {
+        RK_RET(rk__sparse_query_init(&search->query, pairs, n, options->arena, err));
         rk__sparse_search_rows(search);
         return RK_OK;
     }
+    RK_RET(rk__sparse_ask_for_terms(search, pairs, n, err));
+    RK_RET(rk__sparse_query_init(&search->query, pairs, n, options->arena, err)); /* meanwhile */
     double share = rows < 65536 ? FINE_SMALL : FINE_SHARE;
     if (options->filter && (double)options->filter_count < share * (double)rows) {
         bool done = false;
@@ -649,47 +858,12 @@ rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err)
         }
     }
     RK_RET(prepare_terms(&w, err));
-    bound_blocks(&w);
+    leave_out(&w, passing);
+    bound_blocks(&w, 0, w.n_kept, w.bounds);
     if (options->filter && options->filter_count < rows / 16) {
         RK_RET(mark_passing(&w, err));
+        drop_blocks(&w);
     }
     raise_limits(&w, (double)rk__sparse_threshold(search));
     return walk_groups(&w, err);
-}
-
-/* The first lines of a row: the CPU goes on by itself. */
-static inline void
-ask_for_head(const rk_vectors *v, uint32_t row)
-{
-    size_t len = v->offsets[row + 1] - v->offsets[row];
-
-    rk__fetch((const char *)v->data + v->offsets[row], RK_MIN(len, (size_t)192));
-}
-
-void
-rk__sparse_search_rows(rk__sparse_search *search)
-{
-    enum { BATCH = 16 }; /* asked for together: first where they are, then their bytes */
-    const rk_vectors *v = &search->index->vectors;
-    const rk_bitset *filter = search->options->filter;
-    size_t row = filter ? rk_bitset_next(filter, 0) : 0;
-
-    while (row < v->rows) {
-        uint32_t batch[BATCH];
-        size_t n = 0;
-        for (; n < BATCH && row < v->rows; n++) {
-            batch[n] = (uint32_t)row;
-            __builtin_prefetch(&v->offsets[row]);
-            row = filter ? rk_bitset_next(filter, row + 1) : row + 1;
-        }
-        for (size_t i = 0; i < RK_MIN(n, (size_t)AHEAD); i++) {
-            ask_for_head(v, batch[i]);
-        }
-        for (size_t i = 0; i < n; i++) {
-            if (i + AHEAD < n) {
-                ask_for_head(v, batch[i + AHEAD]);
-            }
-            rk__sparse_offer(search, rk__sparse_score_row(search, batch[i]), batch[i]);
-        }
-    }
 }

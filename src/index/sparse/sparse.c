@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SPARSE_INVERTED_INDEX and SPARSE_WAND: the verbs. Both are one engine, see sparse/sparse.h; of
- * the algorithm names of the API TAAT_NAIVE is the plain body and all others mean the blocks, since
- * all promise the same: the exact k best. Sections: docs/formats.md.
+ * the algorithm names of the API TAAT_NAIVE is the plain body and all others mean the blocks,
+ * unless rows are few, since all promise the same: the exact k best. Sections: docs/formats.md.
  */
 #include "index/sparse/sparse.h"
 
 #include <stdlib.h>
+
+#define PLAIN_ROWS  1536u /* of fewer the plain body is as fast, smaller and sooner built; */
+#define DIRECT_ROWS 40u   /* so few that pass, and more of more rows, are scored one by one */
+#define DIRECT_PART 14u
 
 enum { /* sections; 2 to 6 are those of the first version */
        SECTION_INDEXES = 2,
@@ -41,6 +45,16 @@ rk__sparse_take(rk_index *index, rk__sparse *s, size_t slot, uint64_t size_bytes
     return RK_OK;
 }
 
+/* Of few rows a search reads all postings sooner than bounds of them. Algorithms whose name speaks
+ * of blocks have blocks. */
+static bool
+is_plain(const rk_index *index, rk_str algorithm)
+{
+    bool blocks = algorithm.len >= 9 && memcmp(algorithm.data, "BLOCK_MAX", 9) == 0;
+
+    return rk_str_is(algorithm, "TAAT_NAIVE") || (index->vectors.rows < PLAIN_ROWS && !blocks);
+}
+
 static rk_code
 sparse_build(rk_index *index, const rk_build_options *options, rk_err *err)
 {
@@ -52,7 +66,7 @@ sparse_build(rk_index *index, const rk_build_options *options, rk_err *err)
         return rk_fail(err, RK_ENOMEM, "sparse index: no memory for its header");
     }
     index->impl = s;
-    s->plain = rk_str_is(rk_params_get(options->params, "inverted_index_algo"), "TAAT_NAIVE");
+    s->plain = is_plain(index, rk_params_get(options->params, "inverted_index_algo"));
     RK_ERR(rk__sparse_terms_count(&terms, &index->vectors, options, err));
     s->n_terms = terms.n;
     RK_ERR(s->plain ? rk__sparse_build_plain(index, s, &terms, options, err)
@@ -81,9 +95,16 @@ sparse_run(const rk_index *index, const rk__query *query, const rk_search_option
 
     search.range = rk__range_of(RK_METRIC_IP, options);
     RK_RET(rk__sparse_drop(query->data, query->len, drop, options->arena, &pairs, &n, err));
+    if (!search.s->plain) {
+        return rk__sparse_search_blocks(&search, pairs, n, err);
+    }
     RK_RET(rk__sparse_query_init(&search.query, pairs, n, options->arena, err));
-    return search.s->plain ? rk__sparse_search_plain(&search, err)
-                           : rk__sparse_search_blocks(&search, err);
+    if (index->vectors.rows < PLAIN_ROWS &&
+        options->filter_count < DIRECT_ROWS + index->vectors.rows / DIRECT_PART) {
+        rk__sparse_search_rows(&search);
+        return RK_OK;
+    }
+    return rk__sparse_search_plain(&search, err);
 }
 
 /* ---- image ---- */

@@ -3,8 +3,8 @@
  * The inverted index over sparse rows, as its files share it. One index object has one of two
  * bodies.
  *
- * Blocks (every algorithm but TAAT_NAIVE). Rows are put in an order in which similar rows lie
- * together, and cut into blocks of 64 rows and groups of 64 blocks. Per term:
+ * Blocks (every algorithm but TAAT_NAIVE, unless rows are few). Rows are put in an order in which
+ * similar rows lie together, and cut into blocks of 64 rows and groups of 64 blocks. Per term:
  *
  *   node    one per group that has the term: which of its blocks have it (64 bits), where the
  *           entries and records of these blocks begin
@@ -108,6 +108,8 @@ typedef struct rk__sparse {
     const uint32_t *starts; /* directory of the terms by index, see rk__sparse_directory() */
     size_t n_starts;
     unsigned shift;
+    const uint32_t *numbers;      /* in its place where indexes are dense: the term of each, */
+    size_t n_numbers;             /* from the first term's on; UINT32_MAX: none */
     const rk__sparse_fine *fines; /* n_terms and one that ends the last */
     const uint8_t *streams;       /* stream_bytes, then RK__SPARSE_PAD; 8-byte aligned */
     const uint32_t *rare_places;
@@ -198,9 +200,10 @@ RK_MUST_CHECK rk_code rk__sparse_take(rk_index *index, rk__sparse *s, size_t slo
 
 /* ---- search ---- */
 
-#define RK__SPARSE_SEEN    32768u /* bits: which indexes a query may have, by index, modulo */
-#define RK__SPARSE_MET     32u
-#define RK__SPARSE_STREAMS 3u
+#define RK__SPARSE_SEEN     32768u /* bits: which indexes a query may have, by index, modulo; */
+#define RK__SPARSE_SEEN_FEW 4096u  /* for up to RK__SPARSE_FEW of them */
+#define RK__SPARSE_MET      32u
+#define RK__SPARSE_STREAMS  3u
 #define RK__SPARSE_FEW                                                                             \
     192u /* values of a query for which |few| tells enough                                         \
           */
@@ -211,10 +214,11 @@ typedef struct rk__sparse_kernels rk__sparse_kernels;
 typedef struct rk__sparse_query {
     const rk__pair *pairs; /* ascending */
     size_t n;
-    uint64_t *seen; /* RK__SPARSE_SEEN bits */
-    uint16_t *few;  /* 1024 bits by rk__sparse_few(), 64-byte aligned */
-    uint32_t *keys; /* open addressing over cap places */
-    float *values;
+    uint64_t *seen;
+    uint32_t seen_last; /* bits of it less one, a power of two less one */
+    uint16_t *few;      /* 1024 bits by rk__sparse_few(), 64-byte aligned */
+    rk__pair *table;    /* open addressing over cap places and some more */
+    size_t reach;       /* how far from its place the farthest stands */
     size_t cap;
 } rk__sparse_query;
 
@@ -230,6 +234,15 @@ RK_MUST_CHECK rk_code rk__sparse_query_init(rk__sparse_query *query, const rk__p
 float rk__sparse_query_score(const rk__sparse_kernels *kernels, const rk__sparse_query *query,
                              const uint8_t *row, size_t len);
 
+/* A term of the query that occurs. */
+typedef struct rk__sparse_found {
+    size_t term;
+    double bound;  /* weight * largest */
+    float weight;  /* of the query */
+    uint32_t rank; /* by bound, a few terms each */
+    uint32_t factor;
+} rk__sparse_found;
+
 typedef struct rk__sparse_search {
     const rk_index *index;
     const rk__sparse *s;
@@ -238,7 +251,9 @@ typedef struct rk__sparse_search {
     rk__range range;
     rk__heap *heap;
     const rk__sparse_kernels *kernels;
-    float floor; /* a score that the k-th is known to reach */
+    float floor;             /* a score that the k-th is known to reach */
+    rk__sparse_found *terms; /* in the order of the query; none of a plain body */
+    size_t n_terms;
 } rk__sparse_search;
 
 /* A query over blocks in numbers of 16 bits, see sparse/search.c. */
@@ -275,14 +290,10 @@ typedef struct rk__sparse_tables {
     double unit; /* of a sum, for a score of 1 */
 } rk__sparse_tables;
 
-/* A term of the query that occurs. */
-typedef struct rk__sparse_found {
-    size_t term;
-    double bound; /* weight * largest */
-    uint32_t factor;
-} rk__sparse_found;
-
-/* The terms of the query, by falling bound. */
+/* Looks up the terms of a query and asks for what is known of them: |search->terms|. */
+RK_MUST_CHECK rk_code rk__sparse_ask_for_terms(rk__sparse_search *search, const rk__pair *pairs,
+                                               size_t n, rk_err *err);
+/* The terms of the query, by falling bound (to a quarter of a power of two). */
 RK_MUST_CHECK rk_code rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
                                             rk__sparse_scale *scale, rk_err *err);
 RK_MUST_CHECK rk_code rk__sparse_tables_init(rk__sparse_tables *tables,
@@ -326,7 +337,8 @@ void rk__sparse_ask_for_row(const rk_vectors *vectors, uint32_t row);
  * set. */
 RK_MUST_CHECK rk_code rk__sparse_search_fine(rk__sparse_search *search, bool *done, rk_err *err);
 
-RK_MUST_CHECK rk_code rk__sparse_search_blocks(rk__sparse_search *search, rk_err *err);
+RK_MUST_CHECK rk_code rk__sparse_search_blocks(rk__sparse_search *search, const rk__pair *pairs,
+                                               size_t n, rk_err *err);
 RK_MUST_CHECK rk_code rk__sparse_search_plain(rk__sparse_search *search, rk_err *err);
 /* Scores the passing rows one by one. */
 void rk__sparse_search_rows(rk__sparse_search *search);

@@ -205,12 +205,30 @@ rk__sparse_find(const void *first, size_t stride, size_t n, uint32_t index)
 
 /* ---- the directory ---- */
 
+#define DENSE      2u  /* a table by index where one in so many or more occurs */
 #define PART_TERMS 16u /* of a part of the directory, were indexes spread evenly */
 
 static inline size_t
 part_of(const rk__sparse *s, uint32_t index)
 {
     return (size_t)((uint64_t)(index - s->terms[0].index) >> s->shift); /* by 32 at most: 0 */
+}
+
+/* Indexes of a vocabulary: a table by index costs no more than their list would. */
+static rk_code
+directory_of_all(rk_index *index, rk__sparse *s, size_t range, rk_err *err)
+{
+    RK_RET(rk__sparse_take(index, s, 13, range * sizeof(uint32_t), err));
+    uint32_t *numbers = s->owned[13];
+    memset(numbers, 0xff, range * sizeof(uint32_t));
+    for (size_t i = 0; i < s->n_terms; i++) {
+        if (s->terms[i].index - s->terms[0].index < range) { /* images are not trusted */
+            numbers[s->terms[i].index - s->terms[0].index] = (uint32_t)i;
+        }
+    }
+    s->numbers = numbers;
+    s->n_numbers = range;
+    return RK_OK;
 }
 
 rk_code
@@ -221,6 +239,10 @@ rk__sparse_directory(rk_index *index, rk__sparse *s, rk_err *err)
 
     if (n == 0 || s->terms[n - 1].index < s->terms[0].index) { /* images are not trusted */
         return RK_OK;
+    }
+    size_t range = (size_t)(s->terms[n - 1].index - s->terms[0].index) + 1;
+    if (range / DENSE <= n && n < UINT32_MAX) {
+        return directory_of_all(index, s, range, err);
     }
     while (part_of(s, s->terms[n - 1].index) > n / PART_TERMS) {
         s->shift++;
@@ -256,71 +278,104 @@ guess(const rk__sparse *s, uint32_t index, size_t *low, size_t *high, size_t *at
     return *low < *high;
 }
 
-/* ---- a query ---- */
-
-#define SORT_FEW 128u /* terms that are put in order by insertion */
-
-static int
-compare_found(const void *a, const void *b)
+/* The term of |index|, SIZE_MAX when there is none. */
+static inline size_t
+find_term(const rk__sparse *s, uint32_t index)
 {
-    const rk__sparse_found *x = a;
-    const rk__sparse_found *y = b;
+    size_t low = 0;
+    size_t high = 0;
+    size_t at = 0;
 
-    return x->bound != y->bound ? (x->bound > y->bound ? -1 : 1)
-                                : (x->term > y->term) - (x->term < y->term);
+    if (s->n_numbers > 0) {
+        uint32_t place = index - s->terms[0].index;
+        uint32_t t = place < s->n_numbers ? s->numbers[place] : UINT32_MAX;
+        return t == UINT32_MAX ? SIZE_MAX : t;
+    }
+    return guess(s, index, &low, &high, &at)
+               ? find_around(&s->terms->index, sizeof(*s->terms), low, high, at, index)
+               : SIZE_MAX;
 }
 
+/* ---- a query ---- */
+
+#define RANKS 64u /* a quarter of a power of two each, the last for all that is weaker */
+
+/* The strongest bound has rank 0. */
+static inline uint32_t
+rank_of(double bound, double strongest)
+{
+    float share = (float)(bound / strongest); /* 0 to 1: its bits rise with it */
+    uint32_t bits = 0;
+
+    memcpy(&bits, &share, sizeof(bits));
+    uint32_t rank = (0x3f800000u - RK_MIN(bits, 0x3f800000u)) >> 21;
+    return RK_MIN(rank, RANKS - 1);
+}
+
+rk_code
+rk__sparse_ask_for_terms(rk__sparse_search *search, const rk__pair *pairs, size_t n, rk_err *err)
+{
+    const rk__sparse *s = search->s;
+
+    search->terms = rk_arena_alloc(search->options->arena, (n + 1) * sizeof(*search->terms));
+    if (!search->terms) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms", n);
+    }
+    for (size_t i = 0; s->n_numbers == 0 && i < n; i++) {
+        size_t low = 0;
+        size_t high = 0;
+        size_t at = 0;
+        if (guess(s, pairs[i].index, &low, &high, &at)) {
+            RK__SPARSE_ASK(&s->terms[at]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t t = find_term(s, pairs[i].index);
+        if (t != SIZE_MAX && pairs[i].value > 0) {
+            RK__SPARSE_ASK(&s->terms[t]);
+            search->terms[search->n_terms++] =
+                (rk__sparse_found){.term = t, .weight = pairs[i].value};
+        }
+    }
+    return RK_OK;
+}
+
+/* In order by counting: no branch of it depends on the weights. */
 rk_code
 rk__sparse_find_terms(const rk__sparse_search *search, rk__sparse_found **out,
                       rk__sparse_scale *scale, rk_err *err)
 {
-    const rk__sparse *s = search->s;
-    const rk__sparse_query *query = &search->query;
-    rk__sparse_found *found =
-        rk_arena_alloc(search->options->arena, (query->n + 1) * sizeof(*found));
-    size_t n = 0;
+    const rk__sparse_term *terms = search->s->terms;
+    rk__sparse_found *found = search->terms;
+    size_t n = search->n_terms;
+    rk_arena *arena = search->options->arena;
+    rk__sparse_found *sorted = rk_arena_alloc(arena, (n + 1) * sizeof(*sorted));
+    uint32_t starts[RANKS + 1] = {0};
+    double strongest = 0;
     double sum = 0;
 
-    if (!found) {
-        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms", query->n);
+    if (!sorted) {
+        return rk_fail(err, RK_ENOMEM, "sparse search: no memory for %zu terms", n);
     }
-    for (size_t i = 0; i < query->n; i++) {
-        size_t low = 0;
-        size_t high = 0;
-        size_t at = 0;
-        if (guess(s, query->pairs[i].index, &low, &high, &at)) {
-            __builtin_prefetch(&s->terms[at]);
-        }
-    }
-    for (size_t i = 0; i < query->n; i++) {
-        size_t low = 0;
-        size_t high = 0;
-        size_t around = 0;
-        uint32_t index = query->pairs[i].index;
-        size_t t = guess(s, index, &low, &high, &around)
-                       ? find_around(&s->terms->index, sizeof(*s->terms), low, high, around, index)
-                       : SIZE_MAX;
-        if (t == SIZE_MAX || !(query->pairs[i].value > 0)) {
-            continue;
-        }
-        rk__sparse_found next = {
-            t, (double)query->pairs[i].value * (double)s->terms[t].scale * 255.0, 0};
-        size_t at = n++;
-        sum += next.bound;
-        for (; query->n <= SORT_FEW && at > 0 && found[at - 1].bound < next.bound; at--) {
-            found[at] = found[at - 1];
-        }
-        found[at] = next;
-    }
-    if (query->n > SORT_FEW) {
-        qsort(found, n, sizeof(*found), compare_found);
+    for (size_t i = 0; i < n; i++) {
+        found[i].bound = (double)found[i].weight * (double)terms[found[i].term].scale * 255.0;
+        sum += found[i].bound;
+        strongest = RK_MAX(strongest, found[i].bound);
     }
     double g = sum > 0 ? (65535.0 - (double)n) / (sum * (1 + 1e-6)) : 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t factor = (uint32_t)(found[i].bound * g) + 1; /* at least what is due */
         found[i].factor = RK_MIN(factor, 65535u);
+        found[i].rank = rank_of(found[i].bound, strongest);
+        starts[found[i].rank + 1]++;
     }
-    *out = found;
+    for (size_t rank = 1; rank < RANKS; rank++) {
+        starts[rank + 1] += starts[rank];
+    }
+    for (size_t i = 0; i < n; i++) {
+        sorted[starts[found[i].rank]++] = found[i];
+    }
+    *out = sorted;
     *scale = (rk__sparse_scale){n, g * 255.0 / 256.0};
     return RK_OK;
 }

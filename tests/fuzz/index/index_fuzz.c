@@ -79,7 +79,7 @@ prepare(void)
         sample *s = &samples[i];
         rk_param params[5] = {
             {RK_STR("inverted_index_algo"),
-             rk_str_from(strcmp(s->kind, "SPARSE_WAND") == 0 ? "TAAT_NAIVE" : "DAAT_MAXSCORE")},
+             rk_str_from(strcmp(s->kind, "SPARSE_WAND") == 0 ? "TAAT_NAIVE" : "BLOCK_MAX_WAND")},
             {RK_STR("mh_lsh_band"), RK_STR("5")},
             {RK_STR("m"), RK_STR("4")},
             {RK_STR("refine"), RK_STR("true")},

@@ -146,7 +146,8 @@ check_print(const rk__sparse_kernels *kernels)
         rk__sparse_found terms[300];
         rk__sparse_tables tables;
         for (size_t i = 0; i < term_counts[z]; i++) {
-            terms[i] = (rk__sparse_found){i * 701 % 65536, 255 * (0.01 + testing_uniform(&rng)), 0};
+            terms[i] = (rk__sparse_found){.term = i * 701 % 65536,
+                                          .bound = 255 * (0.01 + testing_uniform(&rng))};
         }
         assert_int_equal(rk__sparse_tables_init(&tables, terms, term_counts[z], arena, NULL),
                          RK_OK);

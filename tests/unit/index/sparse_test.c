@@ -10,14 +10,14 @@
 
 #include "index_testing.h"
 
-enum { ROWS = 30000, QUERIES = 12, K = 15 };
+enum { ROWS = 30000, QUERIES = 12, K = 15, K_MOST = 600 };
 
 static void
 assert_same_as_scan(const rk_index *index, const rk_vectors *v, const uint8_t *query, size_t len,
                     const rk_search_options *options)
 {
-    rk_hit hits[K];
-    rk_hit flat[K];
+    rk_hit hits[K_MOST];
+    rk_hit flat[K_MOST];
     uint32_t n = 0;
     uint32_t n_flat = 0;
 
@@ -147,6 +147,232 @@ test_weak_terms_are_retired(void **state)
     rk_buf_deinit(&buf);
     rk_buf_deinit(&query);
     rk_free(offsets);
+}
+
+static void
+append_pair(rk_buf *buf, uint32_t index, float value)
+{
+    uint32_t bits = 0;
+
+    memcpy(&bits, &value, sizeof(bits));
+    rk_buf_u32le(buf, index);
+    rk_buf_u32le(buf, bits);
+}
+
+static rk_index *
+build_blocks(const rk_vectors *v)
+{
+    rk_param algorithm = {RK_STR("inverted_index_algo"), RK_STR("BLOCK_MAX_WAND")};
+    rk_build_options build = {.metric = RK_METRIC_IP, .params = {&algorithm, 1}};
+    rk_index *index = NULL;
+
+    assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), v, &build, NULL), RK_OK);
+    return index;
+}
+
+/* Weak terms are left out of the bounds from the start. Here they decide: fewer rows than k, or
+ * more, have a strong one, and those of the others that have any have weak ones of very different
+ * size. */
+static void
+test_weak_terms_come_in(void **state)
+{
+    static const uint32_t strong_rows[] = {0, 3, K - 1, K, 40};
+    static const float weights[] = {0.001f, 0.5f, 1.0f, 1e-30f, 1e30f};
+    enum { N = 5000, WEAK = 30 };
+    rk_arena *arena = rk_arena_new(0);
+    rk_bitset filter;
+
+    RK_UNUSED(state);
+    assert_int_equal(rk_bitset_init(&filter, N), RK_OK);
+    for (size_t i = 0; i < N; i++) {
+        if (i % 4 != 0) {
+            rk_bitset_set(&filter, i);
+        }
+    }
+    for (size_t c = 0; c < RK_COUNT(strong_rows) * RK_COUNT(weights); c++) {
+        uint32_t strong = strong_rows[c / RK_COUNT(weights)];
+        float weight = weights[c % RK_COUNT(weights)];
+        uint64_t *offsets = rk_alloc_zero(N + 1, sizeof(*offsets));
+        rk_buf buf = {0};
+        rk_buf query = {0};
+        testing_rng rng = {79 + c};
+        assert_non_null(offsets);
+        for (size_t r = 0; r < N; r++) {
+            if (strong > 0 && r % (N / strong) == 1) {
+                append_pair(&buf, 1, weight * (float)(1 + r % 3));
+            }
+            for (uint32_t t = 0; t < WEAK; t++) {
+                if (testing_uniform(&rng) < 0.1) {
+                    append_pair(&buf, 10 + t,
+                                weight * (0.0001f + (float)testing_uniform(&rng) * 0.001f));
+                }
+            }
+            offsets[r + 1] = buf.len;
+        }
+        append_pair(&query, 1, 1.0f);
+        for (uint32_t t = 0; t < WEAK; t++) {
+            append_pair(&query, 10 + t, t % 2 ? 1.0f : 0.01f);
+        }
+        rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+        rk_index *index = build_blocks(&v);
+        for (uint32_t k = 1; k <= K; k += K - 1) {
+            rk_search_options options = {.k = k, .arena = arena};
+            assert_same_as_scan(index, &v, query.data, query.len, &options);
+            options.filter = &filter;
+            options.filter_count = rk_bitset_count(&filter);
+            assert_same_as_scan(index, &v, query.data, query.len, &options);
+            rk_arena_reset(arena);
+        }
+        rk_index_free(index);
+        rk_buf_deinit(&buf);
+        rk_buf_deinit(&query);
+        rk_free(offsets);
+    }
+    rk_bitset_deinit(&filter);
+    rk_arena_free(arena);
+}
+
+/* The same where so many rows of the first blocks are alike that they are scored before it shows.
+ */
+static void
+test_weak_terms_come_in_late(void **state)
+{
+    enum { N = 39000 };
+    uint64_t *offsets = rk_alloc_zero(N + 1, sizeof(*offsets));
+    rk_arena *arena = rk_arena_new(0);
+    rk_buf buf = {0};
+    rk_buf query = {0};
+    testing_rng rng = {82};
+
+    RK_UNUSED(state);
+    assert_non_null(offsets);
+    for (size_t r = 0; r < N; r++) {
+        append_pair(&buf, 3, 12.0f);
+        for (uint32_t t = 10; t < 17; t++) {
+            if (testing_u64(&rng) % 50 == 0) {
+                append_pair(&buf, t, 1.0f);
+            }
+        }
+        if (r == 5) {
+            append_pair(&buf, 20, 988.0f);
+        }
+        offsets[r + 1] = buf.len;
+    }
+    append_pair(&query, 3, 1.0f);
+    for (uint32_t t = 10; t < 17; t++) {
+        append_pair(&query, t, 1.0f);
+    }
+    append_pair(&query, 20, 1.0f);
+    rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+    rk_index *index = build_blocks(&v);
+    for (uint32_t k = 1; k <= K_MOST; k += k < 10 ? 9 : 590) {
+        rk_search_options options = {.k = k, .arena = arena};
+        assert_same_as_scan(index, &v, query.data, query.len, &options);
+        rk_arena_reset(arena);
+    }
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_buf_deinit(&query);
+    rk_free(offsets);
+}
+
+/* Indexes that all hash to one place of the table of a query: they are found all the same. */
+static void
+test_crowded_query(void **state)
+{
+    enum { TERMS = 60, N = 2000, TABLE = 512 };
+    uint64_t *offsets = rk_alloc_zero(N + 1, sizeof(*offsets));
+    rk_arena *arena = rk_arena_new(0);
+    rk_buf buf = {0};
+    rk_buf query = {0};
+    uint32_t indexes[TERMS];
+    size_t n = 0;
+    testing_rng rng = {80};
+    rk__sparse_query made;
+
+    RK_UNUSED(state);
+    assert_non_null(offsets);
+    for (uint32_t i = 1; n < TERMS; i++) {
+        if (((i * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (TABLE - 1)) == 5) {
+            append_pair(&query, i, 0.5f + (float)n);
+            indexes[n++] = i;
+        }
+    }
+    for (size_t r = 0; r < N; r++) {
+        for (size_t t = 0; t < TERMS; t++) {
+            if (testing_u64(&rng) % 8 == 0) {
+                append_pair(&buf, indexes[t], (float)testing_uniform(&rng));
+                append_pair(&buf, indexes[t] + 1, 1.0f);
+            }
+        }
+        offsets[r + 1] = buf.len;
+    }
+    rk_vectors v = {RK_VEC_SPARSE, 0, N, buf.data, offsets};
+    rk_index *index = build_blocks(&v);
+    for (size_t terms = 1; terms <= TERMS; terms += terms < 12 ? 1 : 24) {
+        rk_search_options options = {.k = K, .arena = arena};
+        assert_int_equal(rk__sparse_query_init(&made, (const rk__pair *)(const void *)query.data,
+                                               terms, arena, NULL),
+                         RK_OK);
+        assert_true(terms < TERMS || made.cap == TABLE);
+        assert_true(terms < TERMS || made.reach >= TERMS - 1);
+        assert_same_as_scan(index, &v, query.data, terms * sizeof(rk__pair), &options);
+        rk_arena_reset(arena);
+    }
+    rk_index_free(index);
+    rk_arena_free(arena);
+    rk_buf_deinit(&buf);
+    rk_buf_deinit(&query);
+    rk_free(offsets);
+}
+
+/* Of few rows every algorithm but those of blocks is the plain body: smaller, the same hits. */
+static void
+test_few_rows(void **state)
+{
+    static const char *const names[] = {"DAAT_MAXSCORE", "SINDI", "BLOCK_MAX_MAXSCORE"};
+    static const size_t sizes[] = {1, 20, 700, 1535, 1536};
+
+    RK_UNUSED(state);
+    for (size_t z = 0; z < RK_COUNT(sizes); z++) {
+        uint64_t *offsets = NULL;
+        void *data = testing_sparse(sizes[z], 3000, 40, 81 + z, &offsets);
+        rk_vectors v = {RK_VEC_SPARSE, 0, sizes[z], data, offsets};
+        rk_arena *arena = rk_arena_new(0);
+        rk_bitset filter;
+        uint64_t memory[RK_COUNT(names)];
+        assert_int_equal(rk_bitset_init(&filter, sizes[z]), RK_OK);
+        for (size_t i = 0; i < sizes[z]; i += z + 2) {
+            rk_bitset_set(&filter, i);
+        }
+        for (size_t a = 0; a < RK_COUNT(names); a++) {
+            rk_param algorithm = {RK_STR("inverted_index_algo"), rk_str_from(names[a])};
+            rk_build_options build = {.metric = RK_METRIC_IP, .params = {&algorithm, 1}};
+            rk_index *index = NULL;
+            rk_index_info info;
+            assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &build, NULL),
+                             RK_OK);
+            rk_index_get_info(index, &info);
+            memory[a] = info.memory_bytes;
+            for (size_t q = 0; q < sizes[z]; q += 1 + sizes[z] / 20) {
+                rk_search_options options = {.k = K, .arena = arena};
+                const uint8_t *query = (const uint8_t *)data + offsets[q];
+                assert_same_as_scan(index, &v, query, offsets[q + 1] - offsets[q], &options);
+                options.filter = &filter;
+                options.filter_count = rk_bitset_count(&filter);
+                assert_same_as_scan(index, &v, query, offsets[q + 1] - offsets[q], &options);
+                rk_arena_reset(arena);
+            }
+            rk_index_free(index);
+        }
+        assert_int_equal(memory[0], memory[1]);
+        assert_true(sizes[z] < 1536 ? memory[0] < memory[2] : memory[0] == memory[2]);
+        rk_bitset_deinit(&filter);
+        rk_arena_free(arena);
+        rk_free(data);
+        rk_free(offsets);
+    }
 }
 
 /* Every algorithm of the API is exact; one row of many values, empty rows, rows of zeros. */
@@ -330,27 +556,32 @@ test_cancel_and_allocations(void **state)
     void *data = testing_sparse(500, 300, 20, 74, &offsets);
     rk_vectors v = {RK_VEC_SPARSE, 0, 500, data, offsets};
     _Atomic(bool) cancel = true;
-    rk_build_options options = {.metric = RK_METRIC_IP, .cancel = &cancel};
-    rk_index *index = NULL;
     rk_err err = {0};
-    int64_t at = 0;
 
     RK_UNUSED(state);
-    assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err),
-                     RK_ECANCELLED);
-    options.cancel = NULL;
-    for (;; at++) {
-        rk_alloc_fail_after(at);
-        rk_code code = rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err);
-        rk_alloc_fail_after(-1);
-        if (code == RK_OK) {
-            rk_index_free(index);
-            break;
+    for (size_t plain = 0; plain < 2; plain++) {
+        rk_param algorithm = {RK_STR("inverted_index_algo"),
+                              plain ? RK_STR("DAAT_WAND") : RK_STR("BLOCK_MAX_WAND")};
+        rk_build_options options = {
+            .metric = RK_METRIC_IP, .params = {&algorithm, 1}, .cancel = &cancel};
+        rk_index *index = NULL;
+        int64_t at = 0;
+        assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err),
+                         RK_ECANCELLED);
+        options.cancel = NULL;
+        for (;; at++) {
+            rk_alloc_fail_after(at);
+            rk_code code = rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &options, &err);
+            rk_alloc_fail_after(-1);
+            if (code == RK_OK) {
+                rk_index_free(index);
+                break;
+            }
+            assert_int_equal(code, RK_ENOMEM);
+            assert_true(at < 1000);
         }
-        assert_int_equal(code, RK_ENOMEM);
-        assert_true(at < 1000);
+        assert_true(at > 5);
     }
-    assert_true(at > 5);
     rk_free(data);
     rk_free(offsets);
 }
@@ -366,11 +597,9 @@ test_indexes_far_apart(void **state)
         rk__pair rows[] = {{0, 1.0f}, {last[i], 2.0f}, {0, 3.0f}, {last[i], 1.0f}};
         uint64_t offsets[] = {0, 2 * sizeof(*rows), 3 * sizeof(*rows), 4 * sizeof(*rows)};
         rk_vectors v = {RK_VEC_SPARSE, 0, 3, rows, offsets};
-        rk_build_options build = {.metric = RK_METRIC_IP};
         rk_arena *arena = rk_arena_new(0);
         rk_search_options options = {.k = 3, .filter_count = 3, .arena = arena};
-        rk_index *index = NULL;
-        assert_int_equal(rk_index_build(&index, RK_STR("SPARSE_WAND"), &v, &build, NULL), RK_OK);
+        rk_index *index = build_blocks(&v);
         assert_same_as_scan(index, &v, (const uint8_t *)rows, 2 * sizeof(*rows), &options);
         assert_same_as_scan(index, &v, (const uint8_t *)&rows[1], sizeof(*rows), &options);
         rk_index_free(index);
@@ -382,9 +611,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_scan),       cmocka_unit_test(test_weak_terms_are_retired),
-        cmocka_unit_test(test_algorithms),        cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_indexes_far_apart), cmocka_unit_test(test_cancel_and_allocations),
+        cmocka_unit_test(test_equals_scan),        cmocka_unit_test(test_weak_terms_are_retired),
+        cmocka_unit_test(test_weak_terms_come_in), cmocka_unit_test(test_weak_terms_come_in_late),
+        cmocka_unit_test(test_crowded_query),      cmocka_unit_test(test_few_rows),
+        cmocka_unit_test(test_algorithms),         cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_indexes_far_apart),  cmocka_unit_test(test_cancel_and_allocations),
     };
 
     rk_kernels_init();
