@@ -31,8 +31,9 @@
 #define SPARE_PLACES                                                                               \
     6u /* a node may be among the candidates of a block walk more than once: so many more than k   \
         */
-#define APART_EXPECTED 8.0 /* passing nodes of a walk; nothing is concluded from fewer */
-#define APART_SHARE    0.4 /* of those expected */
+#define APART_EXPECTED 8.0  /* passing nodes of a walk; nothing is concluded from fewer */
+#define APART_SHARE    0.4  /* of those expected */
+#define UNEVEN_SHARE   0.85 /* the same among rows of different length by IP */
 #define NEAR_TRIES     3u /* a block walk that found fewer than k is repeated, four times as wide */
 #define SCAN_COST      4.0 /* of what a scan of codes takes that lie in the caches: they may not */
 #define PROBE          0.25 /* of the cost of the clusters: a walk may cost so much to look how it goes */
@@ -310,7 +311,7 @@ lies_apart(const rk_index *index, const rk_search_options *options, const rk__hn
                                    nearest->items[i].node & ~RK__HNSW_EXPANDED);
     }
     if (blocks) {
-        return passing < APART_SHARE * expected;
+        return passing < (graph->uneven ? UNEVEN_SHARE : APART_SHARE) * expected;
     }
     float kth = s->results.items[RK_MIN(k, s->results.n) - 1].key;
     for (uint32_t i = s->pool.n; i > 0 && s->pool.items[i - 1].key > kth; i--) {
@@ -343,7 +344,8 @@ search_once(const rk_index *index, const rk__query *query, const rk_search_optio
         code = scan_codes(index, query, options, &walker, s, heap, err);
         *done = heap->n == heap->cap;
     } else if (options->range) {
-        *done = search_range(index, query, options, &walker, width, s, heap);
+        *done = search_range(index, query, options, &walker, width, s, heap) &&
+                !(graph->uneven && lies_apart(index, options, s, RK_MAX(heap->n, 1u), ef));
     } else {
         *done = search_near(index, query, options, &walker, width, ef, s, heap) &&
                 !lies_apart(index, options, s, heap->cap, ef);
@@ -426,7 +428,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
     float recall = -1;
     double whole_ns = (double)INFINITY;
 
-    if (options->filter && graph->uneven && !options->range) {
+    if (options->filter && graph->uneven) {
         /* The rows that win most searches may all be masked, and few links lead to the others. */
         double share = (double)passing / (double)rows;
         double walk_ns = rk__hnsw_walk_cost(index, (double)ef) * rk__hnsw_wider(true, share);
@@ -476,7 +478,7 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         if (!done && isfinite(whole_ns)) {
             return search_whole(index, query, options, heap, err);
         }
-        if (options->filter && graph->uneven && !options->range) {
+        if (options->filter && graph->uneven) {
             break; /* a wider walk does not find more */
         }
     }

@@ -3,7 +3,7 @@
  * Graphs under filters that have to do with the query or the length of rows: IP among rows of
  * different length, as raw embeddings have, filters that mask the longest, clusters that the query
  * is not in; L2 and rows of one length as controls. Recall on average and of the worst queries;
- * what holds for every answer; ranges, pages and many rows; images.
+ * what holds for every answer; ranges, pages and many rows.
  */
 #include "index_testing.h"
 
@@ -119,9 +119,9 @@ build(const bed *b, const char *kind)
                          {RK_STR("refine"), RK_STR("true")},
                          {RK_STR("refine_type"), RK_STR("FLAT")}};
     bool coded = strcmp(kind, "HNSW_PQ") == 0 || strcmp(kind, "HNSW_PRQ") == 0;
-    rk_parallel parallel = {.run = testing_pool_run, .width = 4};
-    rk_build_options options = {
-        .metric = b->metric, .params = {params, coded ? 5 : 2}, .seed = 3, .parallel = &parallel};
+    rk_build_options options = {.metric = b->metric,
+                                .params = {params, coded ? 5 : 2},
+                                .seed = 3}; /* one thread: the same graph */
     rk_index *index = NULL;
     rk_err err = {0};
 
@@ -218,9 +218,8 @@ typedef struct recall {
 
 static recall
 search_all(const bed *b, const rk_index *index, const rk_bitset *filter, size_t count, bool masked,
-           bool ordered, const char *ef)
+           bool ordered)
 {
-    rk_param param = {RK_STR("ef"), rk_str_from(ef)};
     rk_arena *arena = rk_arena_new(0);
     rk_index_filter *in_order = NULL;
     size_t row_bytes = b->v.dim * sizeof(float);
@@ -231,7 +230,6 @@ search_all(const bed *b, const rk_index *index, const rk_bitset *filter, size_t 
     }
     for (size_t q = 0; q < QUERIES; q++) {
         rk_search_options options = {.k = K,
-                                     .params = {&param, *ef ? 1 : 0},
                                      .filter = masked ? filter : NULL,
                                      .filter_count = masked ? count : 0,
                                      .ordered = in_order,
@@ -269,34 +267,137 @@ static const uneven_case cases[] = {
 };
 
 static void
-test_filters(void **state)
+check_filters(const bed *b, const uneven_case *at, const rk_index *index, rk_bitset *filter)
 {
     static const double shares[] = {0.02, 0.25, 0.6, 0.95};
+    bool coded = strcmp(at->kind, "HNSW") != 0; /* which take no filter in order */
+
+    for (shape_kind shape = ALL; shape < SHAPES; shape++) {
+        for (size_t s = 0; s < (shape == ALL ? 1 : RK_COUNT(shares)); s++) {
+            size_t count = fill_filter(b, filter, shape, shares[s]);
+            for (unsigned way = 0; way < (shape == ALL || coded ? 1 : 2); way++) {
+                recall got = search_all(b, index, filter, count, shape != ALL, way > 0);
+                if (got.mean < 0.95 || got.bad > 0) {
+                    fail_msg("%s %s dim %u sigma %g: %s %g%s: recall %.3f, %u queries under one "
+                             "half",
+                             at->kind, rk_metric_name(at->metric), at->dim, (double)at->sigma,
+                             shape_names[shape], shares[s], way > 0 ? " in order" : "", got.mean,
+                             got.bad);
+                }
+            }
+        }
+    }
+}
+
+/* Passing rows within [from, below) of the keys. */
+static uint32_t
+count_between(const bed *b, size_t q, const rk_bitset *filter, float from, float below)
+{
+    const float *keys = b->keys + q * ROWS;
+    uint32_t n = 0;
+
+    for (size_t r = 0; r < ROWS; r++) {
+        n += rk_bitset_get(filter, r) && keys[r] >= from && keys[r] < below;
+    }
+    return n;
+}
+
+/* What lies within a radius, what of it lies beyond another, pages, and many rows. */
+static void
+check_ranges(const bed *b, const char *kind, const rk_index *index, const rk_bitset *filter,
+             size_t count, const rk_index_filter *in_order)
+{
+    static rk_hit hits[ROWS];
+    rk_arena *arena = rk_arena_new(0);
+    size_t row_bytes = b->v.dim * sizeof(float);
+    float sign = b->metric == RK_METRIC_IP ? -1 : 1;
+    uint32_t found[3] = {0, 0, 0};
+    uint32_t wanted[3] = {0, 0, 0};
+
+    for (size_t q = 0; q < QUERIES; q += 4) {
+        const float *query = b->queries + q * b->v.dim;
+        float near = kth_key(b, q, filter, K / 2);
+        float far = kth_key(b, q, filter, K);
+        rk_search_options options = {.k = 400,
+                                     .filter = filter,
+                                     .filter_count = count,
+                                     .ordered = in_order,
+                                     .range = true,
+                                     .radius = sign * far,
+                                     .arena = arena};
+        uint32_t n = 0;
+        assert_int_equal(rk_index_search(index, query, row_bytes, &options, hits, &n, NULL), RK_OK);
+        check_hits(b, filter, hits, n);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(key_of(b, hits[i]) < far);
+        }
+        found[0] += n;
+        wanted[0] += count_between(b, q, filter, -INFINITY, far);
+        options.has_range_filter = true; /* a page: all beyond what came before */
+        options.range_filter = sign * near;
+        options.radius = sign * INFINITY;
+        options.k = (uint32_t)RK_MIN(count / 2, (size_t)40);
+        assert_int_equal(rk_index_search(index, query, row_bytes, &options, hits, &n, NULL), RK_OK);
+        check_hits(b, filter, hits, n);
+        assert_int_equal(n, options.k);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(key_of(b, hits[i]) >= near);
+        }
+        found[1] += count_right(b, hits, RK_MIN(n, (uint32_t)K / 2), far);
+        wanted[1] += K / 2;
+        options = (rk_search_options){.k = 3000,
+                                      .filter = filter,
+                                      .filter_count = count,
+                                      .ordered = in_order,
+                                      .arena = arena};
+        assert_int_equal(rk_index_search(index, query, row_bytes, &options, hits, &n, NULL), RK_OK);
+        check_hits(b, filter, hits, n);
+        assert_int_equal(n, RK_MIN(count, (size_t)options.k));
+        found[2] += count_right(b, hits, RK_MIN(n, (uint32_t)K), far);
+        wanted[2] += RK_MIN(n, (uint32_t)K);
+        rk_arena_reset(arena);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (found[i] < (i == 0 ? 0.9 : 0.95) * wanted[i]) {
+            fail_msg("%s %s: %zu rows pass: %s: %u of %u", kind, rk_metric_name(b->metric), count,
+                     (const char *[]){"range", "page", "many"}[i], found[i], wanted[i]);
+        }
+    }
+    rk_arena_free(arena);
+}
+
+static void
+check_all_ranges(const bed *b, const uneven_case *at, const rk_index *index, rk_bitset *filter)
+{
+    static const double shares[] = {0.1, 0.6, 0.95};
+
+    for (size_t s = 0; s <= RK_COUNT(shares) * 2; s++) {
+        shape_kind shape = s == 0 ? ALL : s % 2 == 0 ? SHORTEST : CLUSTERS;
+        size_t count = fill_filter(b, filter, shape, s > 0 ? shares[(s - 1) / 2] : 1);
+        rk_index_filter *in_order = NULL;
+        check_ranges(b, at->kind, index, filter, count, NULL);
+        assert_int_equal(rk_index_filter_new(&in_order, index, filter, count, NULL, NULL), RK_OK);
+        if (in_order) {
+            check_ranges(b, at->kind, index, filter, count, in_order);
+        }
+        rk_index_filter_free(in_order);
+    }
+}
+
+static void
+test_uneven(void **state)
+{
     rk_bitset filter;
 
     RK_UNUSED(state);
     assert_int_equal(rk_bitset_init(&filter, ROWS), RK_OK);
     for (size_t c = 0; c < RK_COUNT(cases); c++) {
         const uneven_case *at = &cases[c];
-        bool coded = strcmp(at->kind, "HNSW") != 0; /* which take no filter in order */
         bed b;
         bed_init(&b, at->metric, at->dim, at->noise, at->sigma);
         rk_index *index = build(&b, at->kind);
-        for (shape_kind shape = ALL; shape < SHAPES; shape++) {
-            for (size_t s = 0; s < (shape == ALL ? 1 : RK_COUNT(shares)); s++) {
-                size_t count = fill_filter(&b, &filter, shape, shares[s]);
-                for (unsigned way = 0; way < (shape == ALL || coded ? 1 : 2); way++) {
-                    recall got = search_all(&b, index, &filter, count, shape != ALL, way > 0, "");
-                    if (got.mean < 0.95 || got.bad > 0) {
-                        fail_msg("%s %s dim %u sigma %g: %s %g%s: recall %.3f, %u queries under "
-                                 "one half",
-                                 at->kind, rk_metric_name(at->metric), at->dim, (double)at->sigma,
-                                 shape_names[shape], shares[s], way > 0 ? " in order" : "",
-                                 got.mean, got.bad);
-                    }
-                }
-            }
-        }
+        check_filters(&b, at, index, &filter);
+        check_all_ranges(&b, at, index, &filter);
         rk_index_free(index);
         bed_deinit(&b);
     }
@@ -307,7 +408,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_uneven),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
