@@ -54,7 +54,7 @@ check_echo(rk_rpc_client *client, const char *path, size_t len)
     for (size_t i = 0; i < len; i++) {
         bytes[i] = (uint8_t)(i * 131 + (i >> 9) + len);
     }
-    if (rk_rpc_client_call(client, path, (rk_str){(char *)bytes, len}, NULL, in_ms(60000), &reply,
+    if (rk_rpc_client_call(client, path, (rk_str){(char *)bytes, len}, NULL, in_ms(600000), &reply,
                            arena, &err) != RK_OK) {
         fail_msg("%s of %zu bytes: %s", path, len, err.text);
     }
