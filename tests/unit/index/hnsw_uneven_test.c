@@ -3,7 +3,7 @@
  * Graphs under filters that have to do with the query or the length of rows: IP among rows of
  * different length, as raw embeddings have, filters that mask the longest, clusters that the query
  * is not in; L2 and rows of one length as controls. Recall on average and of the worst queries;
- * what holds for every answer; ranges, pages and many rows.
+ * what holds for every answer; ranges, pages and many rows; images.
  */
 #include "index_testing.h"
 
@@ -384,6 +384,45 @@ check_all_ranges(const bed *b, const uneven_case *at, const rk_index *index, rk_
     }
 }
 
+/* An opened image goes the ways of the index that was built. */
+static void
+check_image(const bed *b, const rk_index *index, rk_bitset *filter)
+{
+    rk_buf buf = {0};
+    rk_index *opened = NULL;
+    rk_arena *arena = rk_arena_new(0);
+    size_t row_bytes = b->v.dim * sizeof(float);
+    size_t count = fill_filter(b, filter, SHORTEST, 0.9);
+
+    assert_int_equal(rk_index_save(index, testing_append, &buf, NULL), RK_OK);
+    char *image = rk_alloc_aligned(64, (buf.len + 63) / 64 * 64);
+    assert_non_null(image);
+    memcpy(image, buf.data, buf.len);
+    assert_int_equal(rk_index_open(&opened, (rk_str){image, buf.len}, &b->v, NULL, NULL), RK_OK);
+    for (size_t q = 0; q < QUERIES; q++) {
+        const float *query = b->queries + q * b->v.dim;
+        bool masked = q % 2 == 0;
+        rk_search_options options = {.k = K,
+                                     .filter = masked ? filter : NULL,
+                                     .filter_count = masked ? count : 0,
+                                     .arena = arena};
+        rk_hit hits[2][K] = {0};
+        uint32_t n[2] = {0, 0};
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(rk_index_search(i == 0 ? index : opened, query, row_bytes, &options,
+                                             hits[i], &n[i], NULL),
+                             RK_OK);
+            assert_int_equal(n[i], K);
+            rk_arena_reset(arena);
+        }
+        assert_memory_equal(hits[0], hits[1], sizeof(hits[0]));
+    }
+    rk_index_free(opened);
+    rk_free(image);
+    rk_buf_deinit(&buf);
+    rk_arena_free(arena);
+}
+
 static void
 test_uneven(void **state)
 {
@@ -398,6 +437,7 @@ test_uneven(void **state)
         rk_index *index = build(&b, at->kind);
         check_filters(&b, at, index, &filter);
         check_all_ranges(&b, at, index, &filter);
+        check_image(&b, index, &filter);
         rk_index_free(index);
         bed_deinit(&b);
     }
