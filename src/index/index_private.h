@@ -290,8 +290,10 @@ typedef struct rk__verbs {
 
 /* How far out lists are worth a visit under one filter, see cluster/limits.c. */
 typedef struct rk__ordered_limit {
-    float reach[RK__ORDERED_LEVELS]; /* at the recalls of the clusters' levels, without the last */
-    float kth;      /* the farthest k-th row that was met; of what lies farther nothing is known */
+    /* At the recalls of the clusters' levels, without the last, for k-th rows up to kth[0] and
+     * kth[1]; of what lies farther nothing is known. */
+    float reach[2][RK__ORDERED_LEVELS];
+    float kth[2];   /* -INFINITY: too few were met */
     uint32_t lists; /* visited, mostly; 0: nothing is known */
 } rk__ordered_limit;
 
@@ -309,6 +311,7 @@ typedef struct rk__ordered {
     const uint32_t *places;      /* of the rows, 32 for each block */
     uint32_t n_blocks;           /* that are left to scan, packed or not */
     rk__ordered_limit limits[3]; /* for kinds of queries, see rk__cluster_kind */
+    float like;                  /* rows are: their nearest list lies out so far at most */
     bool few_around;             /* around most rows of the index fewer than two in five pass */
 } rk__ordered;
 

@@ -62,6 +62,14 @@ typedef struct rk__cluster_knots {
     rk__cluster_out reach[RK__CLUSTER_SHARES];
 } rk__cluster_knots;
 
+/* Of the rows around a query, under a filter in order: */
+typedef enum rk__cluster_kind {
+    RK__CLUSTER_TYPICAL, /* about as many pass as everywhere */
+    RK__CLUSTER_DENSE,   /* far more do */
+    RK__CLUSTER_APART,   /* far fewer do */
+    RK__CLUSTER_KINDS
+} rk__cluster_kind;
+
 /* What a search saw on its way, for the measuring of efforts. */
 typedef struct rk__cluster_trace {
     uint32_t n;             /* lists probed */
@@ -69,6 +77,10 @@ typedef struct rk__cluster_trace {
     float *cost;            /* the same: nanoseconds, about, up to its end */
     float *reached;         /* per list: the beta that gets there; INFINITY: not probed */
     rk__cluster_out *reach; /* under a filter, per list: the reach that gets there; or NULL */
+    rk__cluster_kind kind;  /* under a filter in order, and */
+    bool few;               /* a share below effort->most_around passes around the query, and */
+    float kth;              /* how far the k-th row lies out, */
+    float nearest;          /* and the nearest list */
 } rk__cluster_trace;
 
 /* How hard a search tries. */
@@ -80,6 +92,7 @@ typedef struct rk__cluster_effort {
     uint32_t least;           /* under a filter: lists with a passing row at least */
     rk__cluster_knots reach;  /* under a filter, and */
     float recall;             /* wanted */
+    float most_around;        /* under a filter in order: no search where a greater share passes */
     rk__cluster_trace *trace; /* NULL: none */
 } rk__cluster_effort;
 
@@ -112,6 +125,7 @@ typedef struct rk__cluster_reaches {
 } rk__cluster_reaches;
 _Static_assert(sizeof(rk__cluster_reaches) == 8 * RK__CLUSTER_SHARES * RK__CLUSTER_LEVELS,
                "as on disk");
+_Static_assert(RK__ORDERED_LEVELS + 1 == RK__CLUSTER_LEVELS, "limits are of levels");
 _Static_assert(sizeof(rk__cluster_head) == 48 + 16 * RK__CLUSTER_LEVELS, "as on disk");
 
 #define RK__CLUSTER_AXES    1u
@@ -251,6 +265,7 @@ typedef struct rk__cluster_lists {
     uint32_t given; /* in all stages */
     uint32_t stage; /* a good size for the next */
     uint32_t *seen; /* bit per list */
+    float *est;     /* by code, INFINITY for lists that were given; NULL: not made yet */
     bool no_memory;
 } rk__cluster_lists;
 
@@ -259,6 +274,12 @@ typedef struct rk__cluster_lists {
 bool rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered);
 /* Lists whose bit is set in |these| are not given any more. */
 void rk__cluster_lists_without(rk__cluster_lists *lists, const uint32_t *these);
+/* The same before the first are given, for lists in which nothing passes; after
+ * rk__cluster_lists_edge(). */
+void rk__cluster_lists_close(rk__cluster_lists *lists, const rk__ordered *ordered);
+/* Estimates of all lists that are left in lists->est, and in |*edge| up to which about |want| of
+ * them lie; false: no memory. */
+bool rk__cluster_lists_edge(rk__cluster_lists *lists, uint32_t want, float *edge);
 /* Keys of the |n| lists in |items| from the records of their centres. */
 void rk__cluster_lists_key(const rk__cluster_lists *lists, rk__cluster_item *items, uint32_t n);
 /* Rising keys, by bucket, from |from| to |to|. */
@@ -269,7 +290,8 @@ uint32_t rk__cluster_select(rk__cluster_item *items, uint32_t n, uint32_t k);
 
 /* ---- cluster/search.c ---- */
 
-/* |cluster| is of the rows of |index|, whose kind may be another. */
+/* |cluster| is of the rows of |index|, whose kind may be another. Without a search, see
+ * effort->most_around, |heap| stays empty. */
 rk_code rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__query *query,
                         const rk_search_options *options, const rk__cluster_effort *effort,
                         rk__heap *heap, rk_err *err);
@@ -282,6 +304,12 @@ rk_code rk__cluster_search(const rk_index *index, const rk__cluster *cluster,
 /* Puts |passing| into the order of the lists. */
 RK_MUST_CHECK rk_code rk__cluster_order(const rk__cluster *cluster, rk_index_filter *filter,
                                         const rk_bitset *passing, rk_err *err);
+
+/* ---- cluster/limits.c ---- */
+
+/* Measures how far searches have to go under a filter in order. |passing| are its rows. */
+RK_MUST_CHECK rk_code rk__cluster_limits(const rk__cluster *cluster, rk_index_filter *filter,
+                                         const rk_bitset *passing, rk_err *err);
 
 /* ---- cluster/build.c, cluster/tune.c, cluster/image.c ---- */
 

@@ -233,12 +233,15 @@ make_map(rk__cluster_search_state *s)
         }
     }
     s->map = (const uint8_t *)map;
-    for (uint32_t l = 0; s->lists.given < c->info.nlist && l < c->info.nlist; l++) {
+    uint32_t *none = RK_ARENA_ARRAY(s->options->arena, uint32_t, (c->info.nlist + 31) / 32);
+    for (uint32_t l = 0; none && l < c->info.nlist; l++) {
         uint32_t bit = UINT32_C(1) << l % 32;
         if (!(s->lists.seen[l / 32] & bit) && !holds_any(c, s->map, l)) {
-            s->lists.seen[l / 32] |= bit;
-            s->lists.given++;
+            none[l / 32] |= bit;
         }
+    }
+    if (none) { /* else they are visited in vain */
+        rk__cluster_lists_without(&s->lists, none);
     }
 }
 
@@ -478,7 +481,7 @@ fetch_packed(const rk__cluster_search_state *s, const rk__cluster_item *lists, u
 static bool
 wants_sample(const rk__cluster_search_state *s)
 {
-    return !s->whole && s->threshold != RK__CLUSTER_NEVER &&
+    return !s->whole && !s->limit && s->threshold != RK__CLUSTER_NEVER &&
            (s->near_rows < SAMPLE_ROWS || s->held % SAMPLE_LISTS == 0);
 }
 
@@ -637,6 +640,12 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
 
     lists->stage = FIRST_TIMES * s->effort.first;
     s->whole = is_whole(s);
+    if (s->ordered && !s->range.on && (!s->whole || s->effort.most_around < INFINITY)) {
+        rk__cluster_survey(s);
+        if (s->left) {
+            return;
+        }
+    }
     if (s->whole) {
         rk__cluster_lists_without(lists, s->ordered->empty);
         lists->stage = s->cluster->info.nlist;
@@ -675,8 +684,11 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
             s->reached.near = RK_MAX(s->reached.near, out.near);
             s->reached.apart = RK_MAX(s->reached.apart, out.apart);
             s->effort.trace->reach[list->at] = s->reached;
+            if (s->effort.trace->reached) {
+                s->effort.trace->reached[list->at] = (float)(probed + 1);
+            }
         }
-        if (++probed < LOOK_LISTS || s->whole) {
+        if (++probed < LOOK_LISTS || s->whole || s->limit || s->open) {
             continue;
         }
         rk__cluster_look(s);
@@ -686,4 +698,7 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
     }
     scan_pending(s, s->n_pending);
     rk__cluster_flush(s);
+    if (s->effort.trace) {
+        s->effort.trace->kth = rk__cluster_kth(s);
+    }
 }

@@ -123,42 +123,130 @@ rk__cluster_lists_order(const rk__cluster_item *from, uint32_t n, rk__cluster_it
     }
 }
 
-/* The |want| most promising lists by code that were not given, into |items|; marks them. */
+/* ---- estimates of all lists ---- */
+
+#define SAMPLE_LISTS 256u /* tell about where the nearest end */
+#define ROUNDS       16u
+
+static inline uint32_t
+padded_lists(const rk__cluster *c)
+{
+    return (c->info.nlist + RK__BITS_ROWS - 1) / RK__BITS_ROWS * RK__BITS_ROWS;
+}
+
+/* Those up to |t|. */
 static uint32_t
-promising_lists(rk__cluster_lists *lists, rk__cluster_item *items, uint32_t want)
+count_to(const float est[SAMPLE_LISTS], float t)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < SAMPLE_LISTS; i++) {
+        count += est[i] <= t;
+    }
+    return count;
+}
+
+/* Up to which estimate about |want| of the lists lie that are left, by every so manieth of them. */
+static float
+edge_of(const rk__cluster_lists *lists, uint32_t want)
+{
+    uint32_t n = padded_lists(lists->cluster);
+    uint32_t step = (n + SAMPLE_LISTS - 1) / SAMPLE_LISTS;
+    float at = (float)want / (float)step;
+    uint32_t rank = (uint32_t)(at + 0.7f * sqrtf(at)) + 1; /* rather too many than too few */
+    float sample[SAMPLE_LISTS];
+    float low = INFINITY;
+    float high = -INFINITY;
+
+    for (uint32_t i = 0; i < SAMPLE_LISTS; i++) {
+        sample[i] = i * step < n ? lists->est[i * step] : INFINITY;
+    }
+    for (uint32_t i = 0; i < SAMPLE_LISTS; i++) {
+        float est = sample[i] < INFINITY ? sample[i] : low;
+        low = sample[i] < low ? sample[i] : low;
+        high = est > high && est < INFINITY ? est : high;
+    }
+    for (unsigned round = 0; round < ROUNDS && low < high; round++) {
+        float t = low + (high - low) / 2;
+        uint32_t count = count_to(sample, t);
+        if (count == rank) {
+            return t;
+        }
+        if (count < rank) {
+            low = t;
+        } else {
+            high = t;
+        }
+    }
+    return high;
+}
+
+/* Estimates of all lists that were not given, once; INFINITY of the others. */
+static bool
+estimate_lists(rk__cluster_lists *lists)
 {
     const rk__cluster *c = lists->cluster;
     rk__scan32_fn scan = rk__kernels_get()->scan32_low;
     size_t groups = rk__bits_groups(c->space.padded);
     size_t codes = rk__cluster_codes_bytes(&c->space);
-    uint32_t n = 0;
-    float below = INFINITY;
 
+    if (lists->est) {
+        return true;
+    }
+    lists->est = rk_arena_alloc(lists->arena, padded_lists(c) * sizeof(float));
+    if (!lists->est) {
+        lists->no_memory = true;
+        return false;
+    }
     for (uint32_t from = 0; from < c->info.nlist; from += RK__BITS_ROWS) {
         const uint8_t *block = c->centre_blocks + (size_t)(from / RK__BITS_ROWS) * c->block_bytes;
         const float *add = (const float *)(const void *)(block + codes);
         uint32_t left = c->info.nlist - from;
-        uint32_t may = left >= 32 ? UINT32_MAX : (UINT32_C(1) << left) - 1;
-        float est[RK__BITS_ROWS];
-        may &= ~lists->seen[from / RK__BITS_ROWS];
-        uint32_t mask = may & scan(lists->query->bits.lut, block, groups, add, add + RK__BITS_ROWS,
-                                   lists->query->bits.unit, lists->query->bits.bias, 0, below, est);
-        for (; mask; mask &= mask - 1) {
-            uint32_t i = (uint32_t)__builtin_ctz(mask);
-            items[n++] = (rk__cluster_item){est[i], 0, from + i};
-        }
-        if (n + RK__BITS_ROWS > 2 * want + RK__BITS_ROWS) {
-            n = rk__cluster_select(items, n, want);
-            n = RK_MIN(n, 2 * want);
-            below = -INFINITY;
-            for (uint32_t i = 0; i < n; i++) {
-                below = RK_MAX(below, items[i].est);
-            }
+        uint32_t gone = lists->seen[from / RK__BITS_ROWS];
+        gone |= left >= RK__BITS_ROWS ? 0 : ~((UINT32_C(1) << left) - 1);
+        (void)scan(lists->query->bits.lut, block, groups, add, add + RK__BITS_ROWS,
+                   lists->query->bits.unit, lists->query->bits.bias, 0, INFINITY,
+                   lists->est + from);
+        for (; gone; gone &= gone - 1) {
+            lists->est[from + (uint32_t)__builtin_ctz(gone)] = INFINITY;
         }
     }
-    n = rk__cluster_select(items, n, want);
+    return true;
+}
+
+/* The lists whose estimates are up to |edge|, |room| at most, into |at|. */
+static uint32_t
+lists_to(const rk__cluster_lists *lists, float edge, uint32_t *at, uint32_t room)
+{
+    uint32_t end = lists->cluster->info.nlist;
+    uint32_t n = 0;
+
+    for (uint32_t l = 0; l < end && n < room; l++) {
+        at[n] = l; /* no branch to guess wrong */
+        n += lists->est[l] <= edge;
+    }
+    return n;
+}
+
+/* About |want| of the most promising lists by code that were not given, |room| at most and all
+ * where there are no more, into |items|; marks them. */
+static uint32_t
+promising_lists(rk__cluster_lists *lists, rk__cluster_item *items, uint32_t want, uint32_t room)
+{
+    uint32_t *at = rk_arena_alloc(lists->arena, ((size_t)room + 1) * sizeof(*at));
+    uint32_t n = 0;
+
+    if (!at || !estimate_lists(lists)) {
+        lists->no_memory = true;
+        return 0;
+    }
+    for (uint32_t ask = want; n < want / 2 && ask <= 8 * want; ask *= 2) {
+        n = lists_to(lists, edge_of(lists, ask), at, room);
+    }
     for (uint32_t i = 0; i < n; i++) {
-        lists->seen[items[i].at / 32] |= UINT32_C(1) << items[i].at % 32;
+        lists->seen[at[i] / 32] |= UINT32_C(1) << at[i] % 32;
+        lists->est[at[i]] = INFINITY;
+        items[i] = (rk__cluster_item){0, 0, at[i]};
     }
     return n;
 }
@@ -181,9 +269,48 @@ rk__cluster_lists_without(rk__cluster_lists *lists, const uint32_t *these)
         return;
     }
     for (uint32_t w = 0; w < (lists->cluster->info.nlist + 31) / 32; w++) {
-        lists->given += (uint32_t)__builtin_popcount(these[w] & ~lists->seen[w]);
-        lists->seen[w] |= these[w];
+        uint32_t gone = these[w] & ~lists->seen[w];
+        lists->given += (uint32_t)__builtin_popcount(gone);
+        lists->seen[w] |= gone;
+        for (; lists->est && gone; gone &= gone - 1) {
+            lists->est[w * 32 + (uint32_t)__builtin_ctz(gone)] = INFINITY;
+        }
     }
+}
+
+/* Estimates of |n| lists to INFINITY where nothing passes; |first| as in a filter in order. */
+static inline void
+close_lists(float *est, const uint32_t *first, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) { /* no branch to guess wrong */
+        est[i] = first[i] == first[i + 1] ? INFINITY : est[i];
+    }
+}
+
+void
+rk__cluster_lists_close(rk__cluster_lists *lists, const rk__ordered *ordered)
+{
+    uint32_t nlist = lists->cluster->info.nlist;
+
+    for (uint32_t from = 0; from < nlist; from += RK__BITS_ROWS) {
+        lists->seen[from / RK__BITS_ROWS] = ordered->empty[from / RK__BITS_ROWS];
+        if (nlist - from >= RK__BITS_ROWS) { /* of a fixed length: in vectors */
+            close_lists(lists->est + from, ordered->first + from, RK__BITS_ROWS);
+        } else {
+            close_lists(lists->est + from, ordered->first + from, nlist - from);
+        }
+    }
+    lists->given = ordered->n_empty;
+}
+
+bool
+rk__cluster_lists_edge(rk__cluster_lists *lists, uint32_t want, float *edge)
+{
+    if (!init_seen(lists) || !estimate_lists(lists)) {
+        return false;
+    }
+    *edge = edge_of(lists, want);
+    return true;
 }
 
 bool
@@ -217,7 +344,10 @@ rk__cluster_lists_next(rk__cluster_lists *lists, uint32_t want, bool ordered)
         }
     }
     if (!all) {
-        lists->n = promising_lists(lists, items, want);
+        lists->n = promising_lists(lists, items, want, (uint32_t)room - 1);
+        if (lists->no_memory) {
+            return false;
+        }
         if (lists->n == 0) { /* estimates that are not finite */
             return rk__cluster_lists_next(lists, nlist, ordered);
         }

@@ -210,5 +210,6 @@ rk__cluster_order(const rk__cluster *c, rk_index_filter *filter, const rk_bitset
     o->map = memory;
     o->first = first;
     o->empty = empty;
-    return pack(c, filter, err);
+    RK_RET(pack(c, filter, err));
+    return rk__cluster_limits(c, filter, passing, err);
 }

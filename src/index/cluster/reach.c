@@ -39,6 +39,21 @@
 #define APART_SHARE 0.5f  /* of the rows that should have passed; more where most do */
 #define EMPTY_LISTS 12.0f /* visited in vain */
 
+#define SURVEY_LISTS 16u   /* around the query, about */
+#define SURVEY_NEXT  0.33f /* of the way from the nearest of them to the last: next to the query */
+#define NEXT_LISTS   3u    /* tell what lies apart */
+#define SURVEY_BLOCK 32u
+#define SURVEY_TIMES                                                                               \
+    2u /* a search that ends among the first half of its lists looks up no more                    \
+        */
+#define SURVEY_MORE 32u
+
+#define LIMIT_MORE 0.4f
+#define OPEN_SHARE                                                                                 \
+    0.9f                 /* of the rows around a query, or more, pass: as if there were no filter  \
+                          */
+#define DENSE_TIMES 2.0f /* the share of all pass around a query */
+
 #define SHARE_STEP 3.0f /* shares of 1, 1/8, 1/64 */
 
 /* ---- in a search ---- */
@@ -49,6 +64,12 @@ unit_of(const rk__cluster_search_state *s)
     float radius = s->cluster->info.radius;
 
     return s->cluster->space.ip ? s->unit * radius : radius * radius;
+}
+
+float
+rk__cluster_kth(const rk__cluster_search_state *s)
+{
+    return s->threshold / unit_of(s);
 }
 
 rk__cluster_out
@@ -63,16 +84,24 @@ rk__cluster_lies_out(const rk__cluster_search_state *s, float key)
                              .apart = (key - mean) / (kth + 1e-30f)};
 }
 
+/* Rows of lists that were looked at. */
+typedef struct met {
+    uint32_t lists;
+    uint32_t empty; /* lists in which none passes */
+    uint32_t tested;
+    uint32_t passing;
+} met;
+
 /* Far fewer rows pass near the query than elsewhere. */
 static bool
-is_apart(const rk__cluster_search_state *s)
+is_apart(const met *m, float share)
 {
-    float expected = (float)s->tested * s->share;
-    float visited = (float)RK_MAX(s->held + s->empty, 1u);
-    float least = RK_MAX(APART_SHARE, 0.8f * s->share);
+    float expected = (float)m->tested * share;
+    float visited = (float)RK_MAX(m->lists, 1u);
+    float least = RK_MAX(APART_SHARE, 0.8f * share);
 
-    return (float)s->passing < RK_MIN(least * expected, expected - 3 * sqrtf(expected)) ||
-           (float)s->empty >= EMPTY_LISTS + 2 * visited * expf(-expected / visited);
+    return (float)m->passing < RK_MIN(least * expected, expected - 3 * sqrtf(expected)) ||
+           (float)m->empty >= EMPTY_LISTS + 2 * visited * expf(-expected / visited);
 }
 
 /* Rows of different lists are about equally near, and more of the hits are such that their codes
@@ -86,14 +115,163 @@ rk__cluster_apart_epsilon(const rk__cluster_search_state *s)
     return epsilon * (s->cluster->space.ip ? 2 : 1); /* what no code has is longer for long rows */
 }
 
+static void
+set_apart(rk__cluster_search_state *s)
+{
+    s->effort.epsilon = RK_MAX(s->effort.epsilon, rk__cluster_apart_epsilon(s));
+    s->apart = true;
+}
+
 void
 rk__cluster_look(rk__cluster_search_state *s)
 {
-    if (s->apart || !is_apart(s)) {
+    met m = {s->held + s->empty, s->empty, s->tested, s->passing};
+
+    if (!s->apart && is_apart(&m, s->share)) {
+        set_apart(s);
+    }
+}
+
+static inline void
+meet(met *m, const float *est, float edge, const uint32_t *first, const uint32_t *first_row,
+     uint32_t n)
+{
+    met sum = {0};
+
+    for (uint32_t i = 0; i < n; i++) { /* no branch to guess wrong */
+        uint32_t near = est[i] <= edge ? UINT32_MAX : 0;
+        uint32_t passing = first[i + 1] - first[i];
+        sum.lists += near & 1;
+        sum.empty += near & (passing == 0);
+        sum.passing += near & passing;
+        sum.tested += near & (first_row[i + 1] - first_row[i]);
+    }
+    m->lists += sum.lists;
+    m->empty += sum.empty;
+    m->passing += sum.passing;
+    m->tested += sum.tested;
+}
+
+/* Of the lists whose estimates are up to |edge|. */
+static met
+met_up_to(const rk__cluster_search_state *s, float edge)
+{
+    const rk__cluster *c = s->cluster;
+    const float *est = s->lists.est;
+    const uint32_t *first = s->ordered->first;
+    met m = {0};
+
+    for (uint32_t from = 0; from < c->info.nlist; from += SURVEY_BLOCK) {
+        uint32_t n = RK_MIN(c->info.nlist - from, SURVEY_BLOCK);
+        if (n == SURVEY_BLOCK) { /* of a fixed length: in vectors */
+            meet(&m, est + from, edge, first + from, c->first_row + from, SURVEY_BLOCK);
+        } else {
+            meet(&m, est + from, edge, first + from, c->first_row + from, n);
+        }
+    }
+    return m;
+}
+
+/* The least of the estimates of all lists. */
+static float
+least_estimate(const rk__cluster_search_state *s)
+{
+    const float *est = s->lists.est;
+    float low[SURVEY_BLOCK];
+    float least = INFINITY;
+
+    for (uint32_t i = 0; i < SURVEY_BLOCK; i++) {
+        low[i] = INFINITY;
+    }
+    for (uint32_t from = 0; from + SURVEY_BLOCK <= s->cluster->info.nlist; from += SURVEY_BLOCK) {
+        for (uint32_t i = 0; i < SURVEY_BLOCK; i++) { /* in vectors */
+            low[i] = est[from + i] < low[i] ? est[from + i] : low[i];
+        }
+    }
+    for (uint32_t i = 0; i < SURVEY_BLOCK; i++) {
+        least = low[i] < least ? low[i] : least;
+    }
+    return least;
+}
+
+/* Whether fewer than effort.most_around pass of the rows next to the query. */
+static bool
+few_around(const rk__cluster_search_state *s, const met *m)
+{
+    return (float)m->passing < s->effort.most_around * (float)m->tested;
+}
+
+/* What is measured is which lists are needed, so the codes may cost little: epsilon of a recall
+ * that is missed by so much less. */
+static float
+epsilon_of(const rk__cluster_search_state *s, float recall)
+{
+    return rk__cluster_effort_of(s->cluster, recall + LIMIT_MORE * (1 - recall)).epsilon;
+}
+
+/* What was measured under this filter, for the recall that is wanted. */
+static void
+take_limit(rk__cluster_search_state *s, rk__cluster_kind kind)
+{
+    const rk__ordered_limit *limit = &s->ordered->limits[kind];
+    const rk__cluster_level *levels = s->cluster->info.levels;
+    uint32_t i = 0;
+
+    while (i < RK__ORDERED_LEVELS && !(levels[i].recall >= s->effort.recall)) {
+        i++;
+    }
+    if (limit->lists == 0 || i == RK__ORDERED_LEVELS) {
         return;
     }
-    s->effort.epsilon = RK_MAX(s->effort.epsilon, rk__cluster_apart_epsilon(s));
-    s->apart = true;
+    uint32_t from = i > 0 ? i - 1 : 0;
+    float step = levels[i].recall - levels[from].recall;
+    float part = step > 0 ? (s->effort.recall - levels[from].recall) / step : 1;
+    s->limit = limit;
+    for (uint32_t b = 0; b < 2; b++) {
+        const float *reach = limit->reach[b];
+        s->limit_near[b] = reach[from] + part * (reach[i] - reach[from]);
+    }
+    s->effort.epsilon = RK_MAX(s->effort.epsilon, epsilon_of(s, s->effort.recall));
+    s->lists.stage = SURVEY_TIMES * limit->lists + SURVEY_MORE;
+}
+
+void
+rk__cluster_survey(rk__cluster_search_state *s)
+{
+    uint32_t nlist = s->cluster->info.nlist;
+    float edge = 0;
+
+    if (!rk__cluster_lists_edge(&s->lists, RK_MIN(SURVEY_LISTS, nlist), &edge)) {
+        return;
+    }
+    met m = met_up_to(s, edge);
+    float least = least_estimate(s);
+    float nearest = (least + s->lists.base) / unit_of(s);
+    met next = met_up_to(s, least < edge ? least + SURVEY_NEXT * (edge - least) : edge);
+    bool few = few_around(s, &next);
+    if (!few && !s->effort.trace) {
+        s->left = true;
+        return;
+    }
+    rk__cluster_kind kind = RK__CLUSTER_TYPICAL;
+    if (is_apart(&m, s->share) || (next.lists >= NEXT_LISTS && is_apart(&next, s->share))) {
+        set_apart(s);
+        kind = RK__CLUSTER_APART;
+    } else if ((float)m.passing >= DENSE_TIMES * s->share * (float)m.tested) {
+        kind = RK__CLUSTER_DENSE;
+    }
+    rk__cluster_lists_close(&s->lists, s->ordered);
+    if (s->effort.trace) {
+        s->effort.trace->kind = kind;
+        s->effort.trace->few = few;
+        s->effort.trace->nearest = nearest;
+        s->lists.stage = nlist; /* in the order of their keys */
+        return;
+    }
+    s->open = m.tested > 0 && (float)m.passing >= OPEN_SHARE * (float)m.tested;
+    if (!s->open && nearest <= s->ordered->like) {
+        take_limit(s, kind);
+    }
 }
 
 /* How far a list may lie out. */
@@ -116,6 +294,17 @@ reach_of(const rk__cluster_search_state *s)
 bool
 rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out)
 {
+    if (s->effort.trace && s->ordered) {
+        return out.near > s->effort.reach.reach[0].near;
+    }
+    for (uint32_t b = 0; s->limit && b < 2; b++) {
+        if (rk__cluster_kth(s) <= s->limit->kth[b]) {
+            return out.near > s->limit_near[b];
+        }
+    }
+    if (s->open) { /* as if there were no filter */
+        return rk__cluster_distance_above(s, key, nearest) > s->effort.beta;
+    }
     if (!s->range.on) {
         rk__cluster_out reach = reach_of(s);
         return s->apart ? out.apart > reach.apart : out.near > reach.near;

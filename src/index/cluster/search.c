@@ -254,6 +254,9 @@ rk__cluster_run(const rk_index *index, const rk__cluster *cluster, const rk__que
         return rk_fail(err, RK_ENOMEM, "cluster search: no memory for %u lists",
                        s.cluster->info.nlist);
     }
+    if (s.left) {
+        return RK_OK;
+    }
     rk__cluster_finish(&s, heap);
     if (s.cluster->info.loose > 0 && s.cluster->space.ip) {
         uint32_t from = (uint32_t)s.cluster->rows - s.cluster->info.loose;
@@ -302,7 +305,8 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
                                 .probes = on ? cluster->info.nlist : nprobe,
                                 .least = nprobe,
                                 .reach = rk__cluster_reach_of(cluster, RK__CLUSTER_ENOUGH),
-                                .recall = RK__CLUSTER_ENOUGH};
+                                .recall = RK__CLUSTER_ENOUGH,
+                                .most_around = INFINITY};
 }
 
 rk_code

@@ -70,11 +70,15 @@ typedef struct rk__cluster_search_state {
     float near_rows;         /* that estimates let through, lately, and */
     float near_passing;      /* those of them that pass */
     bool apart;              /* the rows that pass are elsewhere */
+    bool open;               /* as good as all rows around the query pass */
+    bool left;               /* more pass around the query than effort.most_around */
     rk__cluster_out reached; /* by the lists so far; traced */
 
     const rk__ordered *ordered; /* the filter in the order of the lists; NULL: not made before */
-    bool whole;                 /* all lists with passing rows are visited: they are few */
-    const uint8_t *map;         /* bits of the filter by place; NULL: not made */
+    const rk__ordered_limit *limit; /* how far to go, where that was measured under it; or NULL */
+    float limit_near[2];            /* for the recall that is wanted */
+    bool whole;                     /* all lists with passing rows are visited: they are few */
+    const uint8_t *map;             /* bits of the filter by place; NULL: not made */
     rk__cluster_pending *pending;
     uint32_t n_pending;
 } rk__cluster_search_state;
@@ -145,8 +149,13 @@ void rk__cluster_probe_filtered(rk__cluster_search_state *s);
 
 /* How far a list lies out; -INFINITY while there are fewer than k. */
 rk__cluster_out rk__cluster_lies_out(const rk__cluster_search_state *s, float key);
+/* How far the k-th row lies out, in the unit of near. */
+float rk__cluster_kth(const rk__cluster_search_state *s);
 /* After some lists: notes when the rows that pass are elsewhere. */
 void rk__cluster_look(rk__cluster_search_state *s);
+/* Before the first list, under a filter in order: the same from all lists around the query, and
+ * what was measured for such queries. Lists without a passing row are not given any more. */
+void rk__cluster_survey(rk__cluster_search_state *s);
 /* What epsilon is then, at least. */
 float rk__cluster_apart_epsilon(const rk__cluster_search_state *s);
 /* Whether a list that lies |out| so far ends a filtered search. */

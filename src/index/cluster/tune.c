@@ -55,6 +55,7 @@ rk__cluster_effort_of(const rk__cluster *cluster, float recall)
         .probes = cluster->info.nlist,
         .reach = rk__cluster_reach_of(cluster, recall),
         .recall = recall,
+        .most_around = INFINITY,
     };
 }
 

@@ -382,11 +382,12 @@ rk__hnsw_plan_walk(const rk_index *index, const rk_search_options *options, uint
 
 static rk_code
 search_lists(const rk_index *index, const rk__query *query, const rk_search_options *options,
-             float recall, rk__heap *heap, rk_err *err)
+             float recall, float most_around, rk__heap *heap, rk_err *err)
 {
     const rk__hnsw *graph = index->impl;
     rk__cluster_effort effort = rk__cluster_effort_of(graph->lists, recall);
 
+    effort.most_around = most_around;
     for (uint32_t i = 0; i < RK__CLUSTER_SHARES && index->space.metric == RK_METRIC_IP; i++) {
         /* where lists lie from each other says little about where hits apart from the query are */
         effort.reach.reach[i].apart = INFINITY;
@@ -447,6 +448,14 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
         /* how a walk goes is known on entry, and not the same everywhere */
         bool known =
             options->ordered && probe_ns < most_ns && options->ordered->lists.n_dense > passing / 8;
+        if (options->ordered && options->ordered->lists.few_around && !isfinite(whole_ns) &&
+            lists_ns <= SCAN_COST * scan_ns) {
+            /* to most queries lists are nearer at hand than the entry of a walk */
+            RK_RET(search_lists(index, query, options, recall, (float)RK__PLAIN_FROM, heap, err));
+            if (rk__heap_full(heap)) {
+                return RK_OK;
+            }
+        }
         if (probe_ns < PROBE * most_ns || probe_ns / sqrt(share) < 0.6 * most_ns || known) {
             RK_RET(rk__hnsw_search_filtered(index, query, options,
                                             (uint32_t)RK_MIN(ef, (uint64_t)rows), most_ns, heap,
@@ -456,15 +465,15 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
             return search_whole(index, query, options, heap, err);
         }
         if (!done && lists_ns <= SCAN_COST * scan_ns) {
-            return search_lists(index, query, options, recall, heap, err);
+            return search_lists(index, query, options, recall, INFINITY, heap, err);
         }
         if (!done && graph->lists && recall >= 0 && !isfinite(lists_ns)) {
             /* the lists did not reach it when they were measured, but a walk gave up: all of them
              */
-            return search_lists(index, query, options, 1, heap, err);
+            return search_lists(index, query, options, 1, INFINITY, heap, err);
         }
     } else if (!isfinite(whole_ns) && rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
-        return search_lists(index, query, options, recall, heap, err);
+        return search_lists(index, query, options, recall, INFINITY, heap, err);
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
