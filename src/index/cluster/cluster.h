@@ -88,11 +88,12 @@ typedef struct rk__cluster_effort {
     float beta;     /* probing ends at the list whose key is beta of the unit above the nearest */
     float epsilon;  /* rows whose estimate is within epsilon of its error of the k-th are refined */
     uint32_t first; /* lists looked up at first */
-    uint32_t probes;          /* lists at most, unless too few rows pass */
-    uint32_t least;           /* under a filter: lists with a passing row at least */
-    rk__cluster_knots reach;  /* under a filter, and */
-    float recall;             /* wanted */
-    float most_around;        /* under a filter in order: no search where a greater share passes */
+    uint32_t probes;         /* lists at most, unless too few rows pass */
+    uint32_t least;          /* under a filter: lists with a passing row at least */
+    rk__cluster_knots reach; /* under a filter, and */
+    float recall;            /* wanted */
+    float most_around; /* under a filter in order: no search where a greater share passes; 0: always
+                        */
     rk__cluster_trace *trace; /* NULL: none */
 } rk__cluster_effort;
 

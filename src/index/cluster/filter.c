@@ -305,17 +305,12 @@ static void
 scan_pending(rk__cluster_search_state *s, uint32_t n)
 {
     const rk__cluster *c = s->cluster;
-    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
-    size_t groups = rk__bits_groups(c->space.padded);
-    size_t codes = rk__cluster_codes_bytes(&c->space);
     uint32_t by_record = (uint32_t)(COLD * block_cost(c) / record_cost(c));
     uint32_t survived = 0;
 
     for (uint32_t b = 0; b < n; b++) {
         const rk__cluster_pending *p = &s->pending[b];
         const uint8_t *block = c->blocks + (size_t)p->block * c->block_bytes;
-        const float *add = (const float *)(const void *)(block + codes);
-        float margin = rk__cluster_margin(s, p->list, p->key);
         float est[RK__BITS_ROWS];
         uint32_t may = p->may;
         if (count_bits(may) <= by_record) {
@@ -324,9 +319,8 @@ scan_pending(rk__cluster_search_state *s, uint32_t n)
             }
             continue;
         }
-        uint32_t mask =
-            scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS, s->coded.bits.unit,
-                 s->coded.bits.bias, p->key, s->threshold + margin, est);
+        const rk__cluster_scan block_scan = rk__cluster_scan_of(s, p->list, p->key);
+        uint32_t mask = rk__cluster_scan_block(&block_scan, block, RK__BITS_ROWS, est);
         if (mask != 0) { /* for the blocks of the list that were not scanned, too */
             note_near(s, p->of_blocks * (float)count_bits(mask & p->rows), count_bits(mask & may));
         }
@@ -334,7 +328,7 @@ scan_pending(rk__cluster_search_state *s, uint32_t n)
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
             survived++;
-            rk__cluster_wait(s, est[i] - margin, p->key, p->from + i);
+            rk__cluster_wait(s, rk__cluster_lower(&block_scan, est[i]), p->key, p->from + i);
         }
     }
     if (n > 0) {
@@ -375,7 +369,7 @@ scan_untested(rk__cluster_search_state *s, const rk__cluster_item *list)
             survived++;
             if (rk__cluster_passes(s, c->row_of[from + i])) {
                 passing++;
-                rk__cluster_wait(s, est[i] - list_scan.margin, list->key, from + i);
+                rk__cluster_wait(s, rk__cluster_lower(&list_scan, est[i]), list->key, from + i);
             }
         }
     }
@@ -402,25 +396,18 @@ visit_packed(rk__cluster_search_state *s, const rk__cluster_item *list)
 {
     const rk__cluster *c = s->cluster;
     const rk__ordered *o = s->ordered;
-    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
-    size_t groups = rk__bits_groups(c->space.padded);
-    size_t codes = rk__cluster_codes_bytes(&c->space);
     uint32_t left = o->first[list->at + 1] - o->first[list->at];
     const uint8_t *block = o->blocks + (size_t)o->first_block[list->at] * c->block_bytes;
     const uint32_t *places = o->places + (size_t)o->first_block[list->at] * RK__BITS_ROWS;
-    float margin = rk__cluster_margin(s, list->at, list->key);
+    const rk__cluster_scan list_scan = rk__cluster_scan_of(s, list->at, list->key);
 
     while (left > 0) {
-        const float *add = (const float *)(const void *)(block + codes);
         float est[RK__BITS_ROWS];
         uint32_t n = RK_MIN(left, RK__BITS_ROWS);
-        uint32_t may = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
-        uint32_t mask = may & scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS,
-                                   s->coded.bits.unit, s->coded.bits.bias, list->key,
-                                   s->threshold + margin, est);
+        uint32_t mask = rk__cluster_scan_block(&list_scan, block, n, est);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            rk__cluster_wait(s, est[i] - margin, list->key, places[i]);
+            rk__cluster_wait(s, rk__cluster_lower(&list_scan, est[i]), list->key, places[i]);
         }
         left -= n;
         block += c->block_bytes;
@@ -449,7 +436,7 @@ visit_unpacked(rk__cluster_search_state *s, const rk__cluster_item *list)
         passing += count_bits(mask);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            rk__cluster_wait(s, est[i] - list_scan.margin, list->key, from + i);
+            rk__cluster_wait(s, rk__cluster_lower(&list_scan, est[i]), list->key, from + i);
         }
     }
     if (survived > 0) {
@@ -517,23 +504,17 @@ static void
 sample_list(rk__cluster_search_state *s, const rk__cluster_item *list)
 {
     const rk__cluster *c = s->cluster;
-    rk__scan32_fn scan = rk__kernels_get()->scan32_low;
-    size_t groups = rk__bits_groups(c->space.padded);
-    size_t codes = rk__cluster_codes_bytes(&c->space);
     uint32_t looks = sample_looks(c, list->at);
     uint32_t end = c->first_row[list->at + 1];
-    float margin = rk__cluster_margin(s, list->at, list->key);
+    const rk__cluster_scan list_scan = rk__cluster_scan_of(s, list->at, list->key);
 
     for (uint32_t i = 0; i < looks; i++) {
         uint32_t b = sample_block(c, list->at, i, looks);
         uint32_t from = c->first_row[list->at] + b * RK__BITS_ROWS;
         uint32_t n = RK_MIN(end - from, RK__BITS_ROWS);
         const uint8_t *block = c->blocks + (size_t)(c->first_block[list->at] + b) * c->block_bytes;
-        const float *add = (const float *)(const void *)(block + codes);
-        uint32_t rows = n == 32 ? UINT32_MAX : (UINT32_C(1) << n) - 1;
         float est[RK__BITS_ROWS];
-        rows &= scan(s->coded.bits.lut, block, groups, add, add + RK__BITS_ROWS, s->coded.bits.unit,
-                     s->coded.bits.bias, list->key, s->threshold + margin, est);
+        uint32_t rows = rk__cluster_scan_block(&list_scan, block, n, est);
         note_near(s, (float)count_bits(rows), count_bits(rows & map_bits(s, from)));
     }
 }
@@ -640,7 +621,7 @@ rk__cluster_probe_filtered(rk__cluster_search_state *s)
 
     lists->stage = FIRST_TIMES * s->effort.first;
     s->whole = is_whole(s);
-    if (s->ordered && !s->range.on && (!s->whole || s->effort.most_around < INFINITY)) {
+    if (s->ordered && !s->range.on && (!s->whole || s->effort.most_around > 0)) {
         rk__cluster_survey(s);
         if (s->left) {
             return;

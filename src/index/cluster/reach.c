@@ -249,7 +249,7 @@ rk__cluster_survey(rk__cluster_search_state *s)
     float nearest = (least + s->lists.base) / unit_of(s);
     met next = met_up_to(s, least < edge ? least + SURVEY_NEXT * (edge - least) : edge);
     bool few = few_around(s, &next);
-    if (!few && !s->effort.trace) {
+    if (!few && s->effort.most_around > 0 && !s->effort.trace) {
         s->left = true;
         return;
     }

@@ -45,7 +45,7 @@ scan_list(rk__cluster_search_state *s, const rk__cluster_item *list)
         uint32_t mask = rk__cluster_scan_block(&list_scan, block, end - from, est);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
-            rk__cluster_wait(s, est[i] - list_scan.margin, list->key, from + i);
+            rk__cluster_wait(s, rk__cluster_lower(&list_scan, est[i]), list->key, from + i);
         }
     }
 }
@@ -305,8 +305,7 @@ wanted_effort(const rk__cluster *cluster, const rk_search_options *options)
                                 .probes = on ? cluster->info.nlist : nprobe,
                                 .least = nprobe,
                                 .reach = rk__cluster_reach_of(cluster, RK__CLUSTER_ENOUGH),
-                                .recall = RK__CLUSTER_ENOUGH,
-                                .most_around = INFINITY};
+                                .recall = RK__CLUSTER_ENOUGH};
 }
 
 rk_code

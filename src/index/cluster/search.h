@@ -131,15 +131,6 @@ rk__cluster_wait(rk__cluster_search_state *s, float lower, float key, uint32_t a
 
 /* ---- cluster/filter.c ---- */
 
-/* How far an estimate of a row of list |l| may be too large. */
-static inline float
-rk__cluster_margin(const rk__cluster_search_state *s, uint32_t l, float key)
-{
-    float reach = s->cluster->space.ip ? s->unit : sqrtf(RK_MAX(key, 0.0f));
-
-    return s->effort.epsilon * s->cluster->spread[l] * reach;
-}
-
 /* Few pass, and all of them were scored by their records. */
 bool rk__cluster_few(rk__cluster_search_state *s);
 /* Probes lists under a filter. */
@@ -163,27 +154,77 @@ bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, r
 
 /* ---- one block ---- */
 
-/* What a list's blocks are scanned with. */
+/*
+ * What a list's blocks are scanned with.
+ *
+ * An estimate takes the query relative to the centre c of the list, as q - c: its error grows with
+ * |q - c| and the row's own length (its factor mul). For L2 that is the distance, and one margin
+ * does for a list. By IP a row's rank does not change with the length of the query, but that error
+ * does, and where centres are long it drowns all else: there the query is taken |times| as long as
+ * it is, so that times * q - c is as short as it gets. Long rows win most searches, so each has a
+ * margin of its own: mul is negative, and what is added to the sums of signs lowers an estimate by
+ * mul times that.
+ */
 typedef struct rk__cluster_scan {
     const rk__cluster_search_state *s;
     rk__scan32_fn scan;
     size_t groups;
     size_t codes; /* bytes before a block's factors */
+    float unit;   /* of the sums of signs */
+    float bias;   /* the same */
     float key;
-    float margin; /* of its estimates */
+    float times;  /* the query's length is taken as; 1 for L2 */
+    float part;   /* 1 / times */
+    float margin; /* of estimates; 0 for IP: within bias */
 } rk__cluster_scan;
+
+#define RK__SIGNS_APART 0.6f   /* root of 1 - 2 / pi: signs against a row in any direction */
+#define RK__PART_LEAST  0.001f /* of the query's length */
+
+/* The part of centre |list| that is nearest to the query; |key| is less their product. */
+static inline float
+rk__cluster_centre_share(const rk__cluster_search_state *s, uint32_t list, float key)
+{
+    const rk__cluster_space *space = &s->cluster->space;
+    const uint8_t *record = s->cluster->centre_records + (size_t)list * space->record;
+    const int8_t *codes = (const int8_t *)record;
+    float factors[2];
+
+    memcpy(factors, record + space->record - sizeof(factors), sizeof(factors));
+    float square =
+        factors[1] * factors[1] * (float)rk__kernels_get()->code8_ip(codes, codes, space->reduced);
+    float least = RK__PART_LEAST * s->unit;
+    float part = -key / square;
+    return part * part * square > least * least && part > 0 ? part : least / sqrtf(square);
+}
 
 static inline rk__cluster_scan
 rk__cluster_scan_of(const rk__cluster_search_state *s, uint32_t list, float key)
 {
     const rk__cluster_space *space = &s->cluster->space;
+    rk__cluster_scan b = {.s = s,
+                          .scan = rk__kernels_get()->scan32_low,
+                          .groups = rk__bits_groups(space->padded),
+                          .codes = rk__cluster_codes_bytes(space),
+                          .unit = s->coded.bits.unit,
+                          .bias = s->coded.bits.bias,
+                          .key = key,
+                          .times = 1,
+                          .part = 1};
 
-    return (rk__cluster_scan){.s = s,
-                              .scan = rk__kernels_get()->scan32_low,
-                              .groups = rk__bits_groups(space->padded),
-                              .codes = rk__cluster_codes_bytes(space),
-                              .key = key,
-                              .margin = rk__cluster_margin(s, list, key)};
+    if (!space->ip) {
+        b.margin = s->effort.epsilon * s->cluster->spread[list] * sqrtf(RK_MAX(key, 0.0f));
+        return b;
+    }
+    float part = rk__cluster_centre_share(s, list, key);
+    if (isnormal(part) && isnormal(1 / part)) {
+        b.part = part;
+        b.times = 1 / part;
+    }
+    b.unit *= b.times;
+    b.bias = (b.bias + s->effort.epsilon * RK__SIGNS_APART * s->unit) * b.times;
+    b.key *= b.times;
+    return b;
 }
 
 /* Estimates of the first |n| rows of a block, 32 at most; bits of those that may be near enough. */
@@ -191,13 +232,18 @@ static inline uint32_t
 rk__cluster_scan_block(const rk__cluster_scan *b, const uint8_t *block, uint32_t n,
                        float est[RK__BITS_ROWS])
 {
-    const rk__cluster_search_state *s = b->s;
     const float *add = (const float *)(const void *)(block + b->codes);
     uint32_t may = n >= RK__BITS_ROWS ? UINT32_MAX : (UINT32_C(1) << n) - 1;
 
-    return may & b->scan(s->coded.bits.lut, block, b->groups, add, add + RK__BITS_ROWS,
-                         s->coded.bits.unit, s->coded.bits.bias, b->key, s->threshold + b->margin,
-                         est);
+    return may & b->scan(b->s->coded.bits.lut, block, b->groups, add, add + RK__BITS_ROWS, b->unit,
+                         b->bias, b->key, (b->s->threshold + b->margin) * b->times, est);
+}
+
+/* What a row with the estimate |est| is not nearer than. */
+static inline float
+rk__cluster_lower(const rk__cluster_scan *b, float est)
+{
+    return est * b->part - b->margin;
 }
 
 #endif

@@ -20,17 +20,20 @@
 #define SLACK_SHARE 3.0f  /* of the root mean square error */
 #define SLACK_START 0.05f /* of the squared radius, until it is measured */
 #define MARGIN      0.2f  /* of what is missing to 1: rows are easier queries than new vectors */
-#define BETAS       24u
+#define BETAS       30u
+#define BETAS_L2    24u /* for L2; by IP long rows may lie farther out */
 #define EPSILONS    5u
 
 static const float betas[BETAS] = {0.05f, 0.08f, 0.12f, 0.16f, 0.20f, 0.24f, 0.28f, 0.32f,
                                    0.36f, 0.40f, 0.45f, 0.50f, 0.56f, 0.63f, 0.70f, 0.80f,
-                                   0.90f, 1.0f,  1.15f, 1.3f,  1.5f,  1.75f, 2.0f,  2.3f};
+                                   0.90f, 1.0f,  1.15f, 1.3f,  1.5f,  1.75f, 2.0f,  2.3f,
+                                   3.0f,  4.0f,  6.0f,  9.0f,  14.0f, 22.0f};
 static const float epsilons[EPSILONS] = {0.5f, 0.8f, 1.2f, 1.7f, 2.3f};
 static const float recalls[RK__CLUSTER_LEVELS] = {0.80f, 0.90f, 0.93f, 0.95f,
                                                   0.97f, 0.98f, 0.99f, 1.0f};
 
 #define BETA_MOST    2.5f
+#define BETA_ALL     1e9f /* by IP, where no other reaches a recall */
 #define EPSILON_MOST 3.0f
 
 rk__cluster_effort
@@ -55,7 +58,6 @@ rk__cluster_effort_of(const rk__cluster *cluster, float recall)
         .probes = cluster->info.nlist,
         .reach = rk__cluster_reach_of(cluster, recall),
         .recall = recall,
-        .most_around = INFINITY,
     };
 }
 
@@ -71,6 +73,7 @@ typedef struct tune_job {
     const rk__cluster *cluster;
     const rk_build_options *options;
     size_t queries;
+    uint32_t betas;     /* that are measured */
     measured *measured; /* per query and epsilon */
     uint32_t *wanted;   /* per query: answers there are */
     float *error;       /* per query: mean squared error of the records of what was wanted */
@@ -161,7 +164,7 @@ read_trace(const tune_job *job, const rk__cluster_trace *trace, const rk__near *
     const rk__cluster *c = job->cluster;
     uint32_t at = 0;
 
-    for (uint32_t b = 0; b < BETAS; b++) {
+    for (uint32_t b = 0; b < job->betas; b++) {
         while (at < trace->n && trace->beta[at] <= betas[b]) {
             at++;
         }
@@ -190,7 +193,7 @@ trace_efforts(tune_job *job, size_t q, uint32_t row, rk_arena *arena, float wors
         }
         rk__cluster_trace trace = {
             .beta = memory, .cost = memory + nlist, .reached = memory + 2 * (size_t)nlist};
-        rk__cluster_effort effort = {.beta = betas[BETAS - 1],
+        rk__cluster_effort effort = {.beta = betas[job->betas - 1],
                                      .epsilon = epsilons[e],
                                      .first = nlist,
                                      .probes = nlist,
@@ -243,6 +246,7 @@ tune_query(void *arg, size_t q)
 static void
 fill_table(rk__cluster *cluster, const tune_job *job)
 {
+    float most = cluster->space.ip ? BETA_ALL : BETA_MOST;
     measured sums[EPSILONS] = {0};
     double error = 0;
     float wanted = 0;
@@ -251,7 +255,7 @@ fill_table(rk__cluster *cluster, const tune_job *job)
     for (size_t q = 0; q < job->queries; q++) {
         for (uint32_t e = 0; e < EPSILONS; e++) {
             const measured *m = &job->measured[q * EPSILONS + e];
-            for (uint32_t b = 0; b < BETAS; b++) {
+            for (uint32_t b = 0; b < job->betas; b++) {
                 sums[e].found[b] += m->found[b];
                 sums[e].cost[b] += m->cost[b];
                 sums[e].lists[b] += m->lists[b];
@@ -265,7 +269,7 @@ fill_table(rk__cluster *cluster, const tune_job *job)
         rk__cluster_level *level = &cluster->info.levels[l];
         float cheapest = INFINITY;
         for (uint32_t e = 0; e < EPSILONS; e++) {
-            for (uint32_t b = 0; b < BETAS; b++) {
+            for (uint32_t b = 0; b < job->betas; b++) {
                 if (sums[e].found[b] >= (recalls[l] + (1 - recalls[l]) * MARGIN) * wanted &&
                     sums[e].cost[b] < cheapest) {
                     cheapest = sums[e].cost[b];
@@ -278,8 +282,8 @@ fill_table(rk__cluster *cluster, const tune_job *job)
             }
         }
     }
-    cluster->info.enough = BETA_MOST;
-    for (uint32_t b = BETAS; b > 0; b--) {
+    cluster->info.enough = most;
+    for (uint32_t b = job->betas; b > 0; b--) {
         float least = RK__CLUSTER_ENOUGH + (1 - RK__CLUSTER_ENOUGH) * MARGIN;
         if (sums[EPSILONS - 1].found[b - 1] >= least * wanted) {
             cluster->info.enough = betas[b - 1];
@@ -295,12 +299,16 @@ rk_code
 rk__cluster_tune(const rk_index *index, rk__cluster *cluster, const rk_build_options *options,
                  rk_err *err)
 {
-    tune_job job = {.index = index, .cluster = cluster, .options = options};
+    float most = cluster->space.ip ? BETA_ALL : BETA_MOST;
+    tune_job job = {.index = index,
+                    .cluster = cluster,
+                    .options = options,
+                    .betas = cluster->space.ip ? BETAS : BETAS_L2};
     rk_code code = RK_OK;
 
     for (uint32_t l = 0; l < RK__CLUSTER_LEVELS; l++) {
         cluster->info.levels[l] = (rk__cluster_level){.recall = recalls[l],
-                                                      .beta = BETA_MOST,
+                                                      .beta = most,
                                                       .epsilon = EPSILON_MOST,
                                                       .first = cluster->info.nlist};
     }

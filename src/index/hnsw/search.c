@@ -465,15 +465,15 @@ rk__hnsw_search(const rk_index *index, const rk__query *query, const rk_search_o
             return search_whole(index, query, options, heap, err);
         }
         if (!done && lists_ns <= SCAN_COST * scan_ns) {
-            return search_lists(index, query, options, recall, INFINITY, heap, err);
+            return search_lists(index, query, options, recall, 0, heap, err);
         }
         if (!done && graph->lists && recall >= 0 && !isfinite(lists_ns)) {
             /* the lists did not reach it when they were measured, but a walk gave up: all of them
              */
-            return search_lists(index, query, options, 1, INFINITY, heap, err);
+            return search_lists(index, query, options, 1, 0, heap, err);
         }
     } else if (!isfinite(whole_ns) && rk__hnsw_by_lists(index, options, heap->cap, &recall)) {
-        return search_lists(index, query, options, recall, INFINITY, heap, err);
+        return search_lists(index, query, options, recall, 0, heap, err);
     }
     tries_max = options->range ? RANGE_TRIES : tries_max;
     for (unsigned tries = 0; !done && tries < tries_max; tries++, ef *= 4) {
