@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Graphs under filters that have to do with the query or the length of rows: IP among rows of
- * different length, as raw embeddings have, filters that mask the longest, clusters that the query
- * is not in; L2 and rows of one length as controls. Recall on average and of the worst queries;
- * what holds for every answer; ranges, pages and many rows; images.
+ * Graphs, and lists, under filters that have to do with the query or the length of rows: IP among
+ * rows of different length, as raw embeddings have, filters that mask the longest, clusters that the
+ * query is not in; L2 and rows of one length as controls. Recall on average and of the worst
+ * queries; what holds for every answer; ranges, pages and many rows; images.
  */
 #include "index_testing.h"
 
@@ -263,7 +263,7 @@ static const uneven_case cases[] = {
     {"HNSW", RK_METRIC_IP, 16, 0.4f, 0.3f},     {"HNSW", RK_METRIC_IP, 16, 0.4f, 0.9f},
     {"HNSW", RK_METRIC_IP, 32, 1.0f, 0.5f},     {"HNSW", RK_METRIC_L2, 16, 0.4f, 0},
     {"HNSW_SQ", RK_METRIC_IP, 24, 0.4f, 0.3f},  {"HNSW_SQ", RK_METRIC_L2, 24, 0.4f, 0},
-    {"HNSW_PRQ", RK_METRIC_IP, 16, 0.4f, 0.3f},
+    {"HNSW_PRQ", RK_METRIC_IP, 16, 0.4f, 0.3f}, {"AUTOINDEX", RK_METRIC_IP, 32, 0.4f, 1.2f},
 };
 
 static void
@@ -436,7 +436,9 @@ test_uneven(void **state)
         bed_init(&b, at->metric, at->dim, at->noise, at->sigma);
         rk_index *index = build(&b, at->kind);
         check_filters(&b, at, index, &filter);
-        check_all_ranges(&b, at, index, &filter);
+        if (strcmp(at->kind, "AUTOINDEX") != 0) { /* lists, whose ranges are looser */
+            check_all_ranges(&b, at, index, &filter);
+        }
         check_image(&b, index, &filter);
         rk_index_free(index);
         bed_deinit(&b);
