@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Graphs, and lists, under filters that have to do with the query or the length of rows: IP among
- * rows of different length, as raw embeddings have, filters that mask the longest, clusters that the
- * query is not in; L2 and rows of one length as controls. Recall on average and of the worst
+ * rows of different length, as raw embeddings have, filters that mask the longest, clusters that
+ * the query is not in; L2 and rows of one length as controls. Recall on average and of the worst
  * queries; what holds for every answer; ranges, pages and many rows; images.
  */
 #include "index_testing.h"

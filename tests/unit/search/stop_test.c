@@ -41,7 +41,7 @@ test_stop(void **state)
         rk_query_plan_stop(query_plan, &stop);
         for (int kind = 0; kind < 2; kind++) {
             rk_code code = RK_OK;
-            size_t asked;
+            size_t asked = 0;
             for (int pass = 0; pass < 2; pass++) { /* the first counts */
                 for (size_t at = 1; at <= (pass ? asked : 1); at++) {
                     left = pass ? at : 1000000;
