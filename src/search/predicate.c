@@ -13,13 +13,14 @@
 #include "base/log.h"
 #include "search/search_private.h"
 
-#define SLICE_ROWS   ((size_t)65536)
-#define FOUND_MAX    64u
-#define KEEP_TEXT    ((size_t)64 << 10) /* bytes of an expression with its values, at most */
-#define KEEP_BITS    2u                 /* kept when it comes so often, */
-#define KEEP_ORDERED 4u                 /* and so often in the order of an index, */
-#define KEEP_STATE   32u /* where rows are deleted: the next delete makes it useless */
-#define KEEP_SHARE   0.9 /* where more of all rows pass, nothing is gained by the order */
+#define SLICE_ROWS ((size_t)65536)
+#define FOUND_MAX  64u
+#define KEEP_TEXT  ((size_t)64 << 10) /* bytes of an expression with its values, at most */
+#define KEEP_BITS  2u                 /* kept when it comes so often, */
+#define KEEP_ORDERED                                                                               \
+    16u /* and so often in the order of an index, which costs as much as hundreds of searches, */
+#define KEEP_STATE 32u /* where rows are deleted: the next delete makes it useless */
+#define KEEP_SHARE 0.9 /* where more of all rows pass, nothing is gained by the order */
 
 /* ---- compile ---- */
 

@@ -13,7 +13,7 @@ from helpers import count, create, hits_of, wait_indexed
 from runner import case
 
 D = DataType
-ROWS, DIM, TIMES = 6000, 48, 7
+ROWS, DIM, TIMES = 6000, 48, 20  # TIMES: more than it takes until a filter is put in order
 
 INDEXES = [("AUTOINDEX", {}, {"target_recall": 0.99}), ("HNSW", {"M": 16, "efConstruction": 100}, {"ef": 200}),
            ("IVF_RABITQ", {"nlist": 64}, {"nprobe": 64}), ("FLAT", {}, {})]
