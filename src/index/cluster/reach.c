@@ -292,6 +292,16 @@ reach_of(const rk__cluster_search_state *s)
 }
 
 bool
+rk__cluster_may_reach(const rk__cluster_search_state *s, float key)
+{
+    if (!s->range.on || rk__is_page(s->options)) {
+        return false;
+    }
+    float near = s->options->filter ? reach_of(s).near : s->effort.reach.reach[0].near;
+    return rk__cluster_lies_out(s, key).near <= near;
+}
+
+bool
 rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out)
 {
     if (s->effort.trace && s->ordered) {
@@ -310,7 +320,8 @@ rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cl
         return s->apart ? out.apart > reach.apart : out.near > reach.near;
     }
     float from = RK_MAX(nearest, s->cluster->space.ip ? s->best_key : s->held_key);
-    return rk__cluster_distance_above(s, key, from) > s->effort.beta;
+    return rk__cluster_distance_above(s, key, from) > s->effort.beta &&
+           !rk__cluster_may_reach(s, key);
 }
 
 /* ---- the table ---- */

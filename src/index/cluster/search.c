@@ -113,7 +113,8 @@ probe_lists(rk__cluster_search_state *s)
         float above = 0;
         if (s->threshold != NEVER) {
             above = rk__cluster_distance_above(s, list->key, nearest);
-            if (probed >= s->effort.probes || above > s->effort.beta) {
+            if (probed >= s->effort.probes ||
+                (above > s->effort.beta && !rk__cluster_may_reach(s, list->key))) {
                 break;
             }
         }

@@ -149,6 +149,9 @@ void rk__cluster_look(rk__cluster_search_state *s);
 void rk__cluster_survey(rk__cluster_search_state *s);
 /* What epsilon is then, at least. */
 float rk__cluster_apart_epsilon(const rk__cluster_search_state *s);
+/* Of a range search: whether a list may hold rows within the radius, which says where they end
+ * better than the nearest list does where few rows lie around the query. */
+bool rk__cluster_may_reach(const rk__cluster_search_state *s, float key);
 /* Whether a list that lies |out| so far ends a filtered search. */
 bool rk__cluster_is_far(rk__cluster_search_state *s, float key, float nearest, rk__cluster_out out);
 
