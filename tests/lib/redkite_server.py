@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +26,21 @@ SETTINGS = {"REDKITE_MEMORY_LIMIT": "4GiB"}
 
 class ServerError(Exception):
     pass
+
+
+def forget_connections(address):
+    """
+    pymilvus 3.0 keeps connections by address as long as the process lives, also when nobody uses them any more: one to an
+    earlier server that had this port would be taken for one to the server that has just started.
+    """
+    module = sys.modules.get("pymilvus.client.connection_manager")
+    if not module:
+        return
+    manager = module.ConnectionManager.get_instance()
+    with manager._lock:
+        for key in [k for k, managed in manager._registry.items() if managed.config.address == address]:
+            managed = manager._registry.pop(key)
+            managed.strategy.close(managed)
 
 
 class Server:
@@ -68,6 +84,7 @@ class Server:
                 if words and words[0] == "ready":
                     pairs = dict(word.split("=", 1) for word in words[1:])
                     self.grpc, self.metrics = pairs["grpc"], pairs["metrics"]
+                    forget_connections(self.grpc)
                     # whatever comes later must not fill the pipe
                     threading.Thread(target=self._drain, args=(self.process.stdout,), daemon=True).start()
                     return
