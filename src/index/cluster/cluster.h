@@ -162,7 +162,7 @@ struct rk__cluster {
     const uint8_t *centre_records;
     const uint32_t *first_row;   /* nlist + 1, into rows and records */
     const uint32_t *first_block; /* nlist + 1 */
-    const float *spread;         /* per list: error of an estimate per unit of query residual */
+    const float *spread;         /* per list: error of an estimate per unit of query residual; L2 */
     const uint8_t *blocks;
     const uint8_t *records; /* NULL: none kept */
     const uint32_t *row_of; /* by list, the loose rows last */

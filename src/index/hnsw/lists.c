@@ -143,9 +143,8 @@ packed_ns(const rk__cluster *lists, const rk__ordered *ordered, double lists_ns,
     return fixed + (lists_ns - fixed) * RK_MIN(wider * part, 1.0) + visited * VISIT_NS;
 }
 
-/* Lengths that differ by so much that one scale of 8-bit codes does not do for all rows are too
- * much for estimates relative to a centre, too: the long rows of a list err by more than all of it.
- */
+/* By IP no clusters are asked for rows so different in length that one scale of 8-bit codes does
+ * not do for all: that walks and scans of such a graph agree with its clusters was not measured. */
 bool
 rk__hnsw_lists_are_good(const rk_index *index)
 {
